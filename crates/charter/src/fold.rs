@@ -1,0 +1,582 @@
+//! The fold: one entry after another, each either valid or void with a reason.
+
+use crate::body::*;
+use crate::document::SeatRole;
+use crate::state::{Dataset, Phase, Receipt, Run, ScheduleState, Stage, State, Status, StudyState, Vote, VoteChoice};
+use record::{Digest, Entry, Statement};
+use serde::de::DeserializeOwned;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Why a statement is void. The text is part of the state, so it never changes for a released version.
+type Fold = Result<(), String>;
+
+fn void<T>(reason: impl Into<String>) -> Result<T, String> {
+    Err(reason.into())
+}
+
+fn body<T: DeserializeOwned>(statement: &Statement) -> Result<T, String> {
+    statement.body_as::<T>().map_err(|_| format!("malformed body of {}", statement.r#type))
+}
+
+impl State {
+    /// Folds the next entry. Entries come in order; the caller has checked signatures of the log, not of the
+    /// statement: that is checked here, so that every node voids the same statements.
+    pub fn apply(&mut self, entry: &Entry) -> &Status {
+        let index = self.size;
+        self.size += 1;
+        self.time = self.time.max(entry.time);
+        let id = entry.signed.id();
+        let result = if !self.seen.insert(id) {
+            void("repeated statement")
+        } else {
+            self.fold(index, entry)
+        };
+        self.statuses.push(match result {
+            Ok(()) => Status::Valid,
+            Err(reason) => Status::Void(reason),
+        });
+        self.statuses.last().unwrap_or(&Status::Valid)
+    }
+
+    fn fold(&mut self, index: u64, entry: &Entry) -> Fold {
+        let statement = entry.signed.statement();
+        let time = entry.time;
+        match statement.r#type.as_str() {
+            CharterPropose::TYPE => return self.charter_propose(index, entry),
+            CharterSign::TYPE => return self.charter_sign(index, entry),
+            _ => {}
+        }
+        if !self.in_force() {
+            return void("charter not in force");
+        }
+        self.roster.authenticate(&entry.signed).map_err(|why| why.code().to_string())?;
+        if let Some(until) = statement.valid_until
+            && until <= time
+        {
+            return void("past its own validity");
+        }
+        if let Some(from) = statement.valid_from
+            && from > time
+        {
+            return void("before its own validity");
+        }
+        let charter = self.charter.as_ref().ok_or("charter not in force")?;
+        let sunset = crate::document::end_of_day(&charter.sunset).unwrap_or(0);
+        let protective = matches!(
+            statement.r#type.as_str(),
+            DatasetPause::TYPE | NodeStop::TYPE | DecisionRevoke::TYPE | RunLost::TYPE | RunClose::TYPE
+        );
+        if time >= sunset && !protective {
+            return void("after the charter's sunset");
+        }
+        match statement.r#type.as_str() {
+            PolicyFloor::TYPE => self.policy_floor(statement),
+            ScheduleAdopt::TYPE => self.schedule_adopt(index, statement),
+            ScheduleConfirm::TYPE => self.schedule_confirm(index, statement),
+            DictionaryRegister::TYPE => self.dictionary_register(index, statement),
+            DatasetRegister::TYPE => self.dataset_register(index, statement),
+            DatasetPause::TYPE => self.dataset_pause(statement, true),
+            DatasetResume::TYPE => self.dataset_pause(statement, false),
+            NodeStop::TYPE => {
+                body::<NodeStop>(statement)?;
+                self.stopped.insert(statement.issuer.clone());
+                Ok(())
+            }
+            NodeResume::TYPE => {
+                body::<NodeResume>(statement)?;
+                self.stopped.remove(&statement.issuer);
+                Ok(())
+            }
+            StudySubmit::TYPE => self.study_submit(index, time, statement),
+            GateReceipt::TYPE => self.gate_receipt(index, time, statement),
+            DecisionVote::TYPE => self.decision_vote(index, time, statement),
+            DecisionRevoke::TYPE => self.decision_revoke(index, statement),
+            RunSet::TYPE => self.run_set(index, time, statement),
+            RunJoin::TYPE => self.run_join(statement),
+            RoundCommit::TYPE => self.round_commit(statement),
+            RunVerdict::TYPE => self.run_verdict(index, statement),
+            ReleasePublish::TYPE => self.release_publish(index, statement),
+            RunLost::TYPE => self.run_lost(statement),
+            RunClose::TYPE => self.run_close(statement),
+            _ => void("unknown type"),
+        }
+    }
+
+    fn charter_propose(&mut self, index: u64, entry: &Entry) -> Fold {
+        if self.charter.is_some() {
+            return void("a charter was proposed before");
+        }
+        let proposed: CharterPropose = body(entry.signed.statement())?;
+        let charter = proposed.charter;
+        charter.check("charter", "").map_err(|e| e.to_string())?;
+        let digest = charter.digest().map_err(|_| "malformed body of charter.propose@1")?;
+        self.roster.apply(index, entry).map_err(|why| why.code().to_string())?;
+        if self.roster.charter_digest != Some(digest) {
+            self.roster = record::roster::Roster::default();
+            return void("charter not in canonical form");
+        }
+        self.charter = Some(charter);
+        self.charter_digest = Some(digest);
+        Ok(())
+    }
+
+    fn charter_sign(&mut self, index: u64, entry: &Entry) -> Fold {
+        let signed: CharterSign = body(entry.signed.statement())?;
+        if self.charter_digest.is_none() {
+            return void("no charter proposed");
+        }
+        if Some(signed.charter) != self.charter_digest {
+            return void("signs another charter");
+        }
+        if self.roster.signed_by.contains(&entry.signed.statement().issuer) {
+            return void("signed before");
+        }
+        self.roster.apply(index, entry).map_err(|why| why.code().to_string())
+    }
+
+    fn seat(&self, statement: &Statement, role: SeatRole) -> Fold {
+        let charter = self.charter.as_ref().ok_or("charter not in force")?;
+        if charter.has_seat(&statement.issuer, &statement.actor, role) {
+            Ok(())
+        } else {
+            void(format!("actor holds no {} seat of the issuer", role_word(role)))
+        }
+    }
+
+    fn policy_floor(&mut self, statement: &Statement) -> Fold {
+        let floor: PolicyFloor = body(statement)?;
+        let charter = self.charter.as_ref().ok_or("charter not in force")?;
+        if Digest::of(floor.text.as_bytes()) != charter.floor {
+            return void("not the floor that the charter names");
+        }
+        if self.floor.is_some() {
+            return void("floor published before");
+        }
+        self.floor = Some(floor.text);
+        Ok(())
+    }
+
+    fn schedule_adopt(&mut self, index: u64, statement: &Statement) -> Fold {
+        let adopt: ScheduleAdopt = body(statement)?;
+        if self.schedules.contains_key(&statement.issuer) {
+            return void("replacing a schedule needs a decision");
+        }
+        let digest = Digest::of(adopt.text.as_bytes());
+        let schedule = ScheduleState {
+            regime: adopt.regime,
+            as_of: adopt.as_of,
+            digest,
+            text: adopt.text,
+            adopted: index,
+            confirmed: None,
+        };
+        self.schedules.insert(statement.issuer.clone(), schedule);
+        Ok(())
+    }
+
+    fn schedule_confirm(&mut self, index: u64, statement: &Statement) -> Fold {
+        let confirm: ScheduleConfirm = body(statement)?;
+        self.seat(statement, SeatRole::Counsel)?;
+        let Some(schedule) = self.schedules.get_mut(&statement.issuer) else {
+            return void("no schedule adopted");
+        };
+        if schedule.digest != confirm.schedule {
+            return void("confirms another schedule");
+        }
+        if schedule.confirmed.is_some() {
+            return void("confirmed before");
+        }
+        schedule.confirmed = Some((statement.actor.clone(), index));
+        Ok(())
+    }
+
+    fn dictionary_register(&mut self, index: u64, statement: &Statement) -> Fold {
+        let register: DictionaryRegister = body(statement)?;
+        let dictionary = register.dictionary;
+        if dictionary.check().is_err() {
+            return void("dictionary breaks its own rules");
+        }
+        if self.dictionaries.contains_key(&dictionary.id) {
+            return void("dictionary registered before");
+        }
+        self.dictionaries.insert(dictionary.id.clone(), (dictionary, index));
+        Ok(())
+    }
+
+    fn dataset_register(&mut self, index: u64, statement: &Statement) -> Fold {
+        let registration: DatasetRegister = body(statement)?;
+        self.seat(statement, SeatRole::Steward)?;
+        if !crate::document::is_id(&registration.name) {
+            return void("malformed dataset name");
+        }
+        if !self.dictionaries.contains_key(&registration.dictionary) {
+            return void("dictionary not registered");
+        }
+        if crate::document::end_of_day(&registration.retention).is_none() {
+            return void("malformed retention date");
+        }
+        if registration.legal_basis.trim().is_empty() || registration.purposes.is_empty() {
+            return void("legal basis or purposes missing");
+        }
+        let key = format!("{}@{}", registration.name, statement.issuer);
+        if self.datasets.contains_key(&key) {
+            return void("dataset registered before");
+        }
+        let owner = statement.issuer.clone();
+        self.datasets.insert(key, Dataset { owner, registration, index, paused: false });
+        Ok(())
+    }
+
+    fn dataset_pause(&mut self, statement: &Statement, paused: bool) -> Fold {
+        let name = if paused {
+            body::<DatasetPause>(statement)?.name
+        } else {
+            self.seat(statement, SeatRole::Steward)?;
+            body::<DatasetResume>(statement)?.name
+        };
+        let key = format!("{name}@{}", statement.issuer);
+        let Some(dataset) = self.datasets.get_mut(&key) else {
+            return void("no such dataset of the issuer");
+        };
+        dataset.paused = paused;
+        Ok(())
+    }
+
+    fn study_submit(&mut self, index: u64, time: i64, statement: &Statement) -> Fold {
+        let submit: StudySubmit = body(statement)?;
+        let study = submit.study;
+        self.seat(statement, SeatRole::Scientist)?;
+        if study.requester != statement.issuer {
+            return void("asked in another member's name");
+        }
+        if self.studies.contains_key(&study.id) {
+            return void("study id used before");
+        }
+        let Some((dictionary, _)) = self.dictionaries.get(&study.dictionary) else {
+            return void("dictionary not registered");
+        };
+        if study.check(dictionary).is_err() {
+            return void("study breaks its own rules");
+        }
+        let charter = self.charter.as_ref().ok_or("charter not in force")?;
+        let parties = study.contributors.iter().chain(&study.aggregators).chain([&study.collector]);
+        for party in parties {
+            if charter.member(party).is_none() {
+                return void("names somebody who is not a member");
+            }
+        }
+        for owner in &study.contributors {
+            let Some(dataset) = self.dataset(&study.dataset, owner) else {
+                return void("names a dataset that is not registered");
+            };
+            if dataset.registration.dictionary != study.dictionary {
+                return void("names a dataset of another dictionary");
+            }
+        }
+        let digest = record::canon::to_bytes(&study).map(|b| Digest::of(&b)).map_err(|e| e.to_string())?;
+        let closes = time.saturating_add(i64::from(charter.data_access.deadline_hours) * 3_600_000);
+        let state = StudyState {
+            digest,
+            plan: submit.plan,
+            index,
+            time,
+            closes,
+            proposed: BTreeMap::new(),
+            votes: BTreeMap::new(),
+            runs: BTreeMap::new(),
+            study: study.clone(),
+        };
+        self.studies.insert(study.id, state);
+        Ok(())
+    }
+
+    fn gate_receipt(&mut self, index: u64, time: i64, statement: &Statement) -> Fold {
+        let receipt: GateReceipt = body(statement)?;
+        let input = record::canon::to_bytes(&receipt.input).map_err(|e| e.to_string())?;
+        if Digest::of(&input) != receipt.input_digest {
+            return void("input does not match its digest");
+        }
+        let longest = self.charter.as_ref().map_or(0, |c| i64::from(c.limits.lease_hours) * 3_600_000);
+        if receipt.lease_until > time.saturating_add(longest).saturating_add(60_000) {
+            return void("lease longer than the charter allows");
+        }
+        let member = statement.issuer.clone();
+        let Some(study) = self.studies.get_mut(&receipt.study) else {
+            return void("no such study");
+        };
+        let folded = Receipt {
+            allow: receipt.allow,
+            rules: receipt.rules,
+            lease_until: receipt.lease_until,
+            kem: receipt.kem,
+            policy: receipt.policy,
+            input_digest: receipt.input_digest,
+            index,
+        };
+        match receipt.stage {
+            Stage::Propose => {
+                if !study.study.contributors.contains(&member) {
+                    return void("issuer is not named by the study");
+                }
+                if study.proposed.contains_key(&member) {
+                    return void("verdict given before");
+                }
+                study.proposed.insert(member, folded);
+            }
+            Stage::Contribute => {
+                let Some(run) = study.runs.get_mut(&receipt.run) else {
+                    return void("no such run");
+                };
+                if !run.contributors.contains(&member) {
+                    return void("issuer does not contribute to the run");
+                }
+                if run.sealed.is_none() {
+                    return void("contributors not fixed");
+                }
+                if run.receipts.contains_key(&member) {
+                    return void("verdict given before");
+                }
+                if folded.allow && (folded.kem.is_none() || folded.lease_until <= time) {
+                    return void("an allow needs a key and a lease");
+                }
+                run.receipts.insert(member, folded);
+            }
+            Stage::Release => {
+                if study.study.collector != member {
+                    return void("issuer is not the collector");
+                }
+                let Some(run) = study.runs.get_mut(&receipt.run) else {
+                    return void("no such run");
+                };
+                if run.release_gate.is_some() {
+                    return void("verdict given before");
+                }
+                run.release_gate = Some(folded);
+            }
+        }
+        Ok(())
+    }
+
+    fn decision_vote(&mut self, index: u64, time: i64, statement: &Statement) -> Fold {
+        let vote: DecisionVote = body(statement)?;
+        self.seat(statement, SeatRole::Steward)?;
+        let member = statement.issuer.clone();
+        let Some(study) = self.studies.get_mut(&vote.study) else {
+            return void("no such study");
+        };
+        if study.digest != vote.study_digest {
+            return void("votes on another document");
+        }
+        if !study.study.contributors.contains(&member) {
+            return void("issuer is not in the electorate");
+        }
+        if time >= study.closes {
+            return void("after the deadline");
+        }
+        if study.votes.contains_key(&member) {
+            return void("voted before");
+        }
+        match study.proposed.get(&member) {
+            None => return void("the issuer's own gate has not spoken"),
+            Some(r) if !r.allow && vote.choice == VoteChoice::Yes => {
+                return void("the issuer's own gate refuses; no vote can override it");
+            }
+            Some(_) => {}
+        }
+        let counted = Vote { choice: vote.choice, seat: statement.actor.clone(), index, time, revoked: None };
+        study.votes.insert(member, counted);
+        Ok(())
+    }
+
+    fn decision_revoke(&mut self, index: u64, statement: &Statement) -> Fold {
+        let revoke: DecisionRevoke = body(statement)?;
+        let vote = self.studies.get_mut(&revoke.study).and_then(|s| s.votes.get_mut(&statement.issuer));
+        let Some(vote) = vote else {
+            return void("no vote to take back");
+        };
+        if vote.revoked.is_some() {
+            return void("taken back before");
+        }
+        vote.revoked = Some(index);
+        Ok(())
+    }
+
+    fn run_set(&mut self, index: u64, time: i64, statement: &Statement) -> Fold {
+        let set: RunSet = body(statement)?;
+        let phase = self.phase(&set.study, time);
+        let Some(study) = self.studies.get_mut(&set.study) else {
+            return void("no such study");
+        };
+        if !study.study.aggregators.contains(&statement.issuer) {
+            return void("issuer is not an aggregator of the study");
+        }
+        if let Some(run) = study.runs.get_mut(&set.run) {
+            if run.contributors != set.contributors || run.plan != set.plan {
+                return void("differs from the set that was signed first");
+            }
+            if run.sealed.is_some() || run.sets.contains_key(&statement.issuer) {
+                return void("signed before");
+            }
+            if run.lost.is_some() {
+                return void("the run was given up");
+            }
+            run.sets.insert(statement.issuer.clone(), set.kem);
+            if study.study.aggregators.iter().all(|a| run.sets.contains_key(a)) {
+                run.sealed = Some(index);
+            }
+            return Ok(());
+        }
+        let next = study.runs.keys().next_back().map_or(1, |n| n + 1);
+        if set.run != next {
+            return void("not the next run");
+        }
+        let Some(Phase::Approved { contributors }) = phase else {
+            return void("the study is not approved");
+        };
+        if set.contributors != sorted(&contributors) {
+            return void("not the members whose stewards said yes");
+        }
+        let mut sets = BTreeMap::new();
+        sets.insert(statement.issuer.clone(), set.kem);
+        let run = Run {
+            contributors: set.contributors,
+            plan: set.plan,
+            first: index,
+            sets,
+            sealed: None,
+            joined: BTreeMap::new(),
+            receipts: BTreeMap::new(),
+            verdict: None,
+            commits: BTreeMap::new(),
+            release_gate: None,
+            release: None,
+            lost: None,
+            closed: BTreeSet::new(),
+        };
+        study.runs.insert(set.run, run);
+        self.run_order.push((set.study, set.run));
+        Ok(())
+    }
+
+    fn run_mut(&mut self, study: &str, run: u32) -> Result<(&study::Study, &mut Run), String> {
+        let s = self.studies.get_mut(study).ok_or("no such study")?;
+        let r = s.runs.get_mut(&run).ok_or("no such run")?;
+        Ok((&s.study, r))
+    }
+
+    fn run_join(&mut self, statement: &Statement) -> Fold {
+        let join: RunJoin = body(statement)?;
+        let (study, run) = self.run_mut(&join.study, join.run)?;
+        let member = &statement.issuer;
+        let receives =
+            study.recipients.iter().any(|r| matches!(r, study::Recipient::Member(m) if m == member));
+        if !receives && &study.collector != member {
+            return void("issuer neither collects nor receives");
+        }
+        if run.joined.contains_key(member) {
+            return void("joined before");
+        }
+        run.joined.insert(member.clone(), join.kem);
+        Ok(())
+    }
+
+    fn collector_only(statement: &Statement, study: &study::Study) -> Fold {
+        if study.collector == statement.issuer { Ok(()) } else { void("issuer is not the collector") }
+    }
+
+    fn round_commit(&mut self, statement: &Statement) -> Fold {
+        let commit: RoundCommit = body(statement)?;
+        let (study, run) = self.run_mut(&commit.study, commit.run)?;
+        Self::collector_only(statement, study)?;
+        let key = format!("{}/{}", commit.stage, commit.round);
+        if run.commits.contains_key(&key) {
+            return void("committed before");
+        }
+        run.commits.insert(key, commit.commitment);
+        Ok(())
+    }
+
+    fn run_verdict(&mut self, index: u64, statement: &Statement) -> Fold {
+        let verdict: RunVerdict = body(statement)?;
+        let (study, run) = self.run_mut(&verdict.study, verdict.run)?;
+        Self::collector_only(statement, study)?;
+        let ready = run.sealed.is_some()
+            && run.contributors.iter().all(|m| run.receipts.get(m).is_some_and(|r| r.allow));
+        if !ready {
+            return void("contributors have no receipts");
+        }
+        match run.verdict {
+            // A pass may turn into a withholding later in the run, never the other way.
+            Some((true, _)) if !verdict.pass && run.release.is_none() => {}
+            Some(_) => return void("verdict given before"),
+            None => {}
+        }
+        run.verdict = Some((verdict.pass, index));
+        Ok(())
+    }
+
+    fn release_publish(&mut self, index: u64, statement: &Statement) -> Fold {
+        let release: ReleasePublish = body(statement)?;
+        let (study, run) = self.run_mut(&release.study, release.run)?;
+        Self::collector_only(statement, study)?;
+        if run.release.is_some() {
+            return void("released before");
+        }
+        if run.verdict.is_none_or(|(pass, _)| !pass) {
+            return void("the guard has not passed");
+        }
+        if run.release_gate.as_ref().is_none_or(|g| !g.allow) {
+            return void("no receipt of the release gate");
+        }
+        if run.lost.is_some() {
+            return void("the run was given up");
+        }
+        if release.plan != run.plan || release.contributors != run.contributors {
+            return void("lineage differs from the run");
+        }
+        run.release = Some((release, index));
+        Ok(())
+    }
+
+    fn run_lost(&mut self, statement: &Statement) -> Fold {
+        let lost: RunLost = body(statement)?;
+        let (study, run) = self.run_mut(&lost.study, lost.run)?;
+        let member = &statement.issuer;
+        let involved = &study.collector == member
+            || study.aggregators.contains(member)
+            || run.contributors.contains(member);
+        if !involved {
+            return void("issuer has no part in the run");
+        }
+        if run.release.is_some() {
+            return void("released before");
+        }
+        if run.lost.is_none() {
+            run.lost = Some(lost.reason);
+        }
+        Ok(())
+    }
+
+    fn run_close(&mut self, statement: &Statement) -> Fold {
+        let close: RunClose = body(statement)?;
+        let (_, run) = self.run_mut(&close.study, close.run)?;
+        if !run.closed.insert(statement.issuer.clone()) {
+            return void("closed before");
+        }
+        Ok(())
+    }
+}
+
+fn sorted(names: &[String]) -> Vec<String> {
+    let set: BTreeSet<String> = names.iter().cloned().collect();
+    set.into_iter().collect()
+}
+
+fn role_word(role: SeatRole) -> &'static str {
+    match role {
+        SeatRole::Steward => "steward",
+        SeatRole::Counsel => "counsel",
+        SeatRole::Scientist => "scientist",
+        SeatRole::Signatory => "signatory",
+    }
+}

@@ -1,0 +1,412 @@
+//! State: what the statements add up to.
+
+use crate::Charter;
+use record::Digest;
+use record::roster::Roster;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What became of a statement when it was folded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Status {
+    /// It holds.
+    Valid,
+    /// It stays in the record and means nothing, for this reason.
+    Void(String),
+}
+
+/// Everything that the record says up to an index. A pure function of the entries.
+#[derive(Clone, Serialize)]
+pub struct State {
+    /// Version of these rules.
+    pub protocol: u32,
+    /// Entries folded.
+    pub size: u64,
+    /// Stamp of the last entry, milliseconds.
+    pub time: i64,
+    /// Members and keys. Folded from the charter below; only who signed it, and when the last did, is new.
+    #[serde(serialize_with = "roster_facts")]
+    pub roster: Roster,
+    /// The charter once proposed; in force when `roster.in_force_at` says so.
+    pub charter: Option<Charter>,
+    /// Its digest.
+    pub charter_digest: Option<Digest>,
+    /// The policy floor's text, once published and equal to the charter's digest.
+    pub floor: Option<String>,
+    /// The country schedule of each member.
+    pub schedules: BTreeMap<String, ScheduleState>,
+    /// Data dictionaries by id, with the index of their registration.
+    pub dictionaries: BTreeMap<String, (study::Dictionary, u64)>,
+    /// Datasets by `name@member`.
+    pub datasets: BTreeMap<String, Dataset>,
+    /// Members whose node is stopped.
+    pub stopped: BTreeSet<String>,
+    /// Studies by id.
+    pub studies: BTreeMap<String, StudyState>,
+    /// Runs in the order of their first `run.set`: the order in which histories count (A6).
+    pub run_order: Vec<(String, u32)>,
+    /// Every entry's status, by index.
+    pub statuses: Vec<Status>,
+    /// Ids of statements seen; a repeat means nothing.
+    pub seen: BTreeSet<Digest>,
+}
+
+/// A country schedule at a member.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ScheduleState {
+    /// The regime, for example `EU`.
+    pub regime: String,
+    /// Newest material seen.
+    pub as_of: String,
+    /// Digest of the text.
+    pub digest: Digest,
+    /// The text.
+    pub text: String,
+    /// Index of its adoption.
+    pub adopted: u64,
+    /// The seat that confirmed it and the index of that, if anyone has.
+    pub confirmed: Option<(String, u64)>,
+}
+
+/// A registered dataset.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Dataset {
+    /// Its owner.
+    pub owner: String,
+    /// What the owner declared.
+    pub registration: crate::body::DatasetRegister,
+    /// Index of the registration.
+    pub index: u64,
+    /// Whether it is out of use.
+    pub paused: bool,
+}
+
+/// A stage of the gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// Policy and plan only, as soon as a study is asked.
+    Propose,
+    /// Before a node answers in a run.
+    Contribute,
+    /// At the collector, before anything is shown.
+    Release,
+}
+
+impl Stage {
+    /// The word used in gate inputs.
+    pub fn word(self) -> &'static str {
+        match self {
+            Stage::Propose => "propose",
+            Stage::Contribute => "contribute",
+            Stage::Release => "release",
+        }
+    }
+}
+
+/// A steward's choice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum VoteChoice {
+    /// Yes.
+    Yes,
+    /// No.
+    No,
+}
+
+/// A vote as counted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Vote {
+    /// The choice.
+    pub choice: VoteChoice,
+    /// The seat.
+    pub seat: String,
+    /// Index.
+    pub index: u64,
+    /// Stamp.
+    pub time: i64,
+    /// Taken back at this index.
+    pub revoked: Option<u64>,
+}
+
+/// A gate receipt as folded: the verdict that the node recorded, never evaluated here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Receipt {
+    /// The verdict.
+    pub allow: bool,
+    /// Determining rules.
+    pub rules: Vec<String>,
+    /// End of the lease.
+    pub lease_until: i64,
+    /// The node's key of this run.
+    pub kem: Option<String>,
+    /// Digest of the policies.
+    pub policy: Digest,
+    /// Digest of the input.
+    pub input_digest: Digest,
+    /// Index.
+    pub index: u64,
+}
+
+/// A study and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StudyState {
+    /// The study.
+    pub study: study::Study,
+    /// Digest of its document.
+    pub digest: Digest,
+    /// Digest of the plan shown to the stewards.
+    pub plan: Digest,
+    /// Index and stamp of its submission.
+    pub index: u64,
+    /// Stamp of its submission.
+    pub time: i64,
+    /// Votes count until then.
+    pub closes: i64,
+    /// Verdicts at stage `propose`, by member.
+    pub proposed: BTreeMap<String, Receipt>,
+    /// Votes by member.
+    pub votes: BTreeMap<String, Vote>,
+    /// Runs by number.
+    pub runs: BTreeMap<u32, Run>,
+}
+
+/// A run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Run {
+    /// Contributors, fixed by the first `run.set`.
+    pub contributors: Vec<String>,
+    /// Digest of the plan that runs.
+    pub plan: Digest,
+    /// Index of the first `run.set`.
+    pub first: u64,
+    /// Aggregators that have signed, with their keys.
+    pub sets: BTreeMap<String, String>,
+    /// Index at which the last aggregator signed.
+    pub sealed: Option<u64>,
+    /// Keys of collector and recipients.
+    pub joined: BTreeMap<String, String>,
+    /// Verdicts at stage `contribute`, by member.
+    pub receipts: BTreeMap<String, Receipt>,
+    /// The guard round's verdict and its index.
+    pub verdict: Option<(bool, u64)>,
+    /// Commitments to opened sums by (stage, round).
+    pub commits: BTreeMap<String, Digest>,
+    /// The collector's verdict at stage `release`.
+    pub release_gate: Option<Receipt>,
+    /// The release and its index.
+    pub release: Option<(crate::body::ReleasePublish, u64)>,
+    /// Why the run was given up.
+    pub lost: Option<String>,
+    /// Parties that have erased their keys.
+    pub closed: BTreeSet<String>,
+}
+
+/// Where a study stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "phase")]
+pub enum Phase {
+    /// Gates have not all spoken.
+    AwaitingGates {
+        /// Members whose gate has not.
+        missing: Vec<String>,
+    },
+    /// Gates refused at so many nodes that the minimum cannot be reached.
+    Refused {
+        /// Members whose gate refused.
+        by: Vec<String>,
+    },
+    /// Stewards have not decided.
+    AwaitingVotes {
+        /// Members whose steward has not voted.
+        missing: Vec<String>,
+        /// Yes votes so far.
+        yes: u32,
+        /// Yes votes needed.
+        needed: u32,
+    },
+    /// Stewards decided against.
+    Declined {
+        /// Members whose steward said no.
+        by: Vec<String>,
+    },
+    /// The decision closed without enough votes.
+    Lapsed,
+    /// Stewards said yes; a run may start.
+    Approved {
+        /// Members that will contribute.
+        contributors: Vec<String>,
+    },
+    /// A run is going on.
+    Running {
+        /// Its number.
+        run: u32,
+    },
+    /// The output was withheld by disclosure control.
+    Withheld,
+    /// The output was released.
+    Released {
+        /// The run.
+        run: u32,
+    },
+}
+
+impl State {
+    /// The state before the first entry.
+    pub fn new() -> State {
+        State {
+            protocol: 1,
+            size: 0,
+            time: 0,
+            roster: Roster::default(),
+            charter: None,
+            charter_digest: None,
+            floor: None,
+            schedules: BTreeMap::new(),
+            dictionaries: BTreeMap::new(),
+            datasets: BTreeMap::new(),
+            stopped: BTreeSet::new(),
+            studies: BTreeMap::new(),
+            run_order: Vec::new(),
+            statuses: Vec::new(),
+            seen: BTreeSet::new(),
+        }
+    }
+
+    /// Whether every member has signed the charter.
+    pub fn in_force(&self) -> bool {
+        self.charter.is_some() && self.roster.in_force_at.is_some()
+    }
+
+    /// The charter, if in force.
+    pub fn charter_in_force(&self) -> Option<&Charter> {
+        if self.in_force() { self.charter.as_ref() } else { None }
+    }
+
+    /// A dataset by name and owner.
+    pub fn dataset(&self, name: &str, owner: &str) -> Option<&Dataset> {
+        self.datasets.get(&format!("{name}@{owner}"))
+    }
+
+    /// Digest of the whole state: two folds of one record give one digest.
+    pub fn digest(&self) -> Result<Digest, record::canon::CanonError> {
+        Ok(Digest::of(&record::canon::to_bytes(self)?))
+    }
+
+    /// Studies with a run that was set before `index` over the same dataset, whose population this study's
+    /// may not differ from by a few people; in order of their first set, each population once.
+    pub fn earlier_populations(&self, study: &str, dataset: &str, index: u64) -> Vec<study::EarlierPopulation> {
+        let own = self.studies.get(study).map(|s| &s.study.population);
+        let mut found: Vec<study::EarlierPopulation> = Vec::new();
+        for (id, number) in &self.run_order {
+            let Some(other) = self.studies.get(id) else { continue };
+            let before = other.runs.get(number).is_some_and(|r| r.first < index);
+            if id == study || other.study.dataset != dataset || !before {
+                continue;
+            }
+            let population = &other.study.population;
+            if Some(population) == own || found.iter().any(|e| &e.population == population) {
+                continue;
+            }
+            found.push(study::EarlierPopulation { study: id.clone(), population: population.clone() });
+        }
+        found
+    }
+
+    /// Contributor sets of runs set before `index` over the same dataset, this study's own run excepted (A2).
+    pub fn earlier_sets(&self, study: &str, run: u32, dataset: &str, index: u64) -> Vec<BTreeSet<String>> {
+        self.run_order
+            .iter()
+            .filter(|(id, number)| !(id == study && *number == run))
+            .filter_map(|(id, number)| {
+                let other = self.studies.get(id)?;
+                let earlier = other.runs.get(number)?;
+                (other.study.dataset == dataset && earlier.first < index)
+                    .then(|| earlier.contributors.iter().cloned().collect())
+            })
+            .collect()
+    }
+
+    /// Where a study stands at time `now` (milliseconds).
+    pub fn phase(&self, id: &str, now: i64) -> Option<Phase> {
+        let s = self.studies.get(id)?;
+        if let Some((number, run)) = s.runs.iter().next_back() {
+            if run.release.is_some() {
+                return Some(Phase::Released { run: *number });
+            }
+            if run.verdict.is_some_and(|(pass, _)| !pass) || run.release_gate.as_ref().is_some_and(|g| !g.allow) {
+                return Some(Phase::Withheld);
+            }
+            if run.lost.is_none() {
+                let denied: Vec<String> =
+                    run.receipts.iter().filter(|(_, r)| !r.allow).map(|(m, _)| m.clone()).collect();
+                if !denied.is_empty() {
+                    return Some(Phase::Refused { by: denied });
+                }
+                return Some(Phase::Running { run: *number });
+            }
+        }
+        Some(self.decision(s, now))
+    }
+
+    fn decision(&self, s: &StudyState, now: i64) -> Phase {
+        let named = &s.study.contributors;
+        let needed = s.study.minimum_contributors;
+        let denied: Vec<String> =
+            named.iter().filter(|m| s.proposed.get(*m).is_some_and(|r| !r.allow)).cloned().collect();
+        let can = |out: usize| (named.len() - out.min(named.len())) as u32 >= needed;
+        if !can(denied.len()) {
+            return Phase::Refused { by: denied };
+        }
+        let silent: Vec<String> = named.iter().filter(|m| !s.proposed.contains_key(*m)).cloned().collect();
+        let voted = |m: &String| s.votes.get(m).filter(|v| v.revoked.is_none()).map(|v| v.choice);
+        let yes: Vec<String> = named
+            .iter()
+            .filter(|m| voted(m) == Some(VoteChoice::Yes) && s.proposed.get(*m).is_some_and(|r| r.allow))
+            .filter(|m| {
+                let valid = self.charter.as_ref().map_or(0, |c| i64::from(c.data_access.valid_days) * 86_400_000);
+                s.votes.get(*m).is_some_and(|v| now < v.time.saturating_add(valid))
+            })
+            .cloned()
+            .collect();
+        let no: Vec<String> = named
+            .iter()
+            .filter(|m| {
+                voted(m) == Some(VoteChoice::No) || s.votes.get(*m).is_some_and(|v| v.revoked.is_some())
+            })
+            .cloned()
+            .collect();
+        let mut out: BTreeSet<&String> = denied.iter().collect();
+        out.extend(no.iter());
+        if !can(out.len()) {
+            return Phase::Declined { by: no };
+        }
+        let open = now < s.closes;
+        if open && !silent.is_empty() {
+            return Phase::AwaitingGates { missing: silent };
+        }
+        let missing: Vec<String> =
+            named.iter().filter(|m| !out.contains(m) && !yes.contains(m)).cloned().collect();
+        let quorum = self.charter.as_ref().map_or(u32::MAX, |c| c.data_access.quorum);
+        let count = yes.len() as u32;
+        let enough = count >= needed && (yes.len() + no.len()) as u32 >= quorum.min(named.len() as u32);
+        if enough && (missing.is_empty() || !open) {
+            return Phase::Approved { contributors: yes };
+        }
+        if !open {
+            return Phase::Lapsed;
+        }
+        Phase::AwaitingVotes { missing, yes: count, needed }
+    }
+}
+
+fn roster_facts<S: serde::Serializer>(roster: &Roster, serializer: S) -> Result<S::Ok, S::Error> {
+    (&roster.charter_digest, &roster.signed_by, roster.in_force_at, roster.quorum()).serialize(serializer)
+}
+
+impl Default for State {
+    fn default() -> Self {
+        State::new()
+    }
+}

@@ -1,0 +1,433 @@
+//! The hub's answers. Every handler knows its caller by TLS key; bodies are never logged.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, Request, State as Held};
+use axum::response::Response;
+use axum::routing::{get, post, put};
+use axum::{Extension, Router};
+use record::tree::{TileKind, TilePath, entry_bundle};
+use record::{Cosignature, Digest, SignedStatement, canon};
+use serde::Serialize;
+use tokio::sync::oneshot;
+use wire::api::{self, Cosign, Have, Posted, Refusal, Stored, parameter};
+use wire::{MAX_FRAME_BODY, Peer, SignedFrame};
+
+use crate::state::Counted;
+use crate::writer::{Job, Reply};
+use crate::{Shared, store};
+
+type Answer = Result<Response, Refusal>;
+// Bodies are read before a caller's allowance is looked at: a refusal sent while the caller still writes would reach it
+// as a broken connection.
+
+/// How long a caller may take to send its body.
+const BODY: Duration = Duration::from_secs(60);
+
+pub(crate) fn router(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .route(api::SUBMIT, post(submit))
+        .route(api::SYNC, get(sync))
+        .route(api::ENTRIES, get(entries))
+        .route(api::COSIGN, post(cosign))
+        .route(api::BLOB, put(put_blob))
+        .route(&format!("{}/{{digest}}", api::BLOB), get(get_blob))
+        .route(api::MAIL, post(post_mail).get(get_mail))
+        .route(api::CHECKPOINT, get(checkpoint))
+        .route("/tile/{*path}", get(tile))
+        .fallback(nothing_here)
+        .method_not_allowed_fallback(nothing_here)
+        .with_state(shared)
+}
+
+async fn nothing_here(request: Request) -> Refusal {
+    Refusal::new(
+        404,
+        "no such call",
+        format!("{} {}", request.method(), request.uri().path()),
+        "a call of this protocol",
+    )
+}
+
+async fn submit(Held(hub): Held<Arc<Shared>>, Extension(peer): Extension<Peer>, request: Request) -> Answer {
+    let body = body(request, api::MAX_STATEMENT).await?;
+    hub.charge(&peer, false)?;
+    hub.charge(&peer, true)?;
+    let signed = SignedStatement::from_bytes(&body).map_err(|e| {
+        Refusal::new(400, "this is not a signed statement", e.to_string(), "its canonical bytes")
+    })?;
+    let receipt =
+        hub.write_job(|reply| Job::Statement { signed: Box::new(signed), caller: peer.key, reply }).await?;
+    json(&receipt)
+}
+
+async fn sync(Held(hub): Held<Arc<Shared>>, Extension(peer): Extension<Peer>, request: Request) -> Answer {
+    hub.charge(&peer, false)?;
+    let query = request.uri().query().unwrap_or_default();
+    let number = |name| parameter(query, name).ok_or_else(|| missing(name, query));
+    let have = Have { size: number("size")?, sealed: number("sealed")?, mail: number("mail")? };
+    let wait = Duration::from_millis(number("wait")?.min(api::MAX_WAIT));
+    let party = peer.party.as_deref();
+    let deadline = tokio::time::sleep(wait);
+    tokio::pin!(deadline);
+    // Subscribed before looking, so that nothing falls between.
+    let (mut news, mut stop) = (hub.news.subscribe(), hub.stop.subscribe());
+    while !*stop.borrow_and_update() && !hub.read().has_news(party, &have) {
+        tokio::select! {
+            _ = deadline.as_mut() => break,
+            changed = news.changed() => if changed.is_err() { break },
+            changed = stop.changed() => if changed.is_err() { break },
+        }
+    }
+    let answer = hub.read().sync(party);
+    json(&answer)
+}
+
+async fn entries(Held(hub): Held<Arc<Shared>>, Extension(peer): Extension<Peer>, request: Request) -> Answer {
+    hub.charge(&peer, false)?;
+    member(&peer)?;
+    let query = request.uri().query().unwrap_or_default();
+    let number = |name| parameter(query, name).ok_or_else(|| missing(name, query));
+    let (from, to, size) = (number("from")?, number("to")?, hub.read().published());
+    if from >= to || to > size {
+        return Err(Refusal::new(
+            404,
+            "there are no such entries",
+            format!("{from} to {to}"),
+            format!("a range within 0 to {size}"),
+        ));
+    }
+    let found = hub.read_store(move |c| store::entries(c, from, to)).await?;
+    Ok(Response::new(Body::from(api::pack(found.iter().map(Vec::as_slice)))))
+}
+
+async fn cosign(Held(hub): Held<Arc<Shared>>, Extension(peer): Extension<Peer>, request: Request) -> Answer {
+    let party = member(&peer)?.to_owned();
+    let body = body(request, api::MAX_COSIGN).await?;
+    hub.charge(&peer, false)?;
+    let message: Cosign = canon::from_bytes(&body).map_err(|e| {
+        Refusal::new(
+            400,
+            "this is not a cosignature message",
+            e.to_string(),
+            "canonical JSON of size and line",
+        )
+    })?;
+    let cosignature = Cosignature::from_line(&message.line).map_err(|e| {
+        Refusal::new(400, "this is not a cosignature line", e.to_string(), "a line of C2SP tlog-cosignature")
+    })?;
+    if cosignature.name() != party {
+        return Err(Refusal::new(403, "a member hands in its own cosignatures", cosignature.name(), party));
+    }
+    let counted = hub.write().count(message.size, cosignature).map_err(|e| {
+        Refusal::new(
+            422,
+            "this cosignature does not hold",
+            e.to_string(),
+            "one by the member's `cosign` key on this hub's checkpoint",
+        )
+    })?;
+    match counted {
+        Counted::Kept { sealed } => {
+            if sealed {
+                hub.publish();
+                hub.tell();
+            }
+            hub.queue(Job::Cosignature { size: message.size, name: party, line: message.line })?;
+        }
+        Counted::Old => {}
+        Counted::Unknown => {
+            return Err(Refusal::new(
+                409,
+                "no cosignatures are collected for this checkpoint",
+                format!("size {}", message.size),
+                format!("size {}", hub.read().published()),
+            ));
+        }
+    }
+    Ok(Response::new(Body::from("{}")))
+}
+
+async fn put_blob(
+    Held(hub): Held<Arc<Shared>>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Answer {
+    let owner = member(&peer)?.to_owned();
+    let _room = hub.large.acquire().await.map_err(|_| stopping())?;
+    let body = body(request, api::MAX_BLOB).await?;
+    hub.charge(&peer, false)?;
+    let digest = Digest::of(&body);
+    hub.write_job(|reply| Job::Blob { digest, owner, bytes: body, reply }).await?;
+    json(&Stored { digest })
+}
+
+async fn get_blob(
+    Held(hub): Held<Arc<Shared>>,
+    Extension(peer): Extension<Peer>,
+    Path(digest): Path<String>,
+) -> Answer {
+    hub.charge(&peer, false)?;
+    member(&peer)?;
+    let digest: Digest = digest.parse().map_err(|_| {
+        Refusal::new(
+            400,
+            "this is not a digest",
+            digest.chars().take(80).collect::<String>(),
+            "64 lower-case hex characters",
+        )
+    })?;
+    match hub.read_store(move |c| store::blob(c, &digest)).await? {
+        Some(bytes) => Ok(Response::new(Body::from(bytes))),
+        None => Err(Refusal::new(
+            404,
+            "there is no such blob",
+            digest.to_string(),
+            "the digest of a blob put here",
+        )),
+    }
+}
+
+async fn post_mail(
+    Held(hub): Held<Arc<Shared>>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Answer {
+    let party = member(&peer)?.to_owned();
+    let _room = hub.large.acquire().await.map_err(|_| stopping())?;
+    // Signature line and header besides the body.
+    let body = body(request, MAX_FRAME_BODY + (8 << 10)).await?;
+    hub.charge(&peer, false)?;
+    let frame = SignedFrame::decode(&body).map_err(|e| {
+        Refusal::new(400, "this frame is not acceptable", e.to_string(), "a frame as its sender signed it")
+    })?;
+    {
+        let state = hub.read();
+        let said = frame.frame();
+        if said.from != party {
+            return Err(Refusal::new(
+                403,
+                "a member sends its own frames",
+                format!("from `{}`", said.from),
+                format!("from `{party}`"),
+            ));
+        }
+        if state.roster.charter_digest != Some(said.federation) {
+            return Err(Refusal::new(
+                422,
+                "this frame belongs to another federation",
+                said.federation.to_string(),
+                "the charter's digest",
+            ));
+        }
+        if !state.roster.members.contains_key(&said.to) {
+            return Err(Refusal::new(
+                404,
+                "there is no such member",
+                format!("to `{}`", said.to),
+                "a member's id",
+            ));
+        }
+        let sign = state.roster.members.get(&party).map(|keys| keys.sign);
+        let verified = sign.ok_or_else(|| forbidden(&peer))?;
+        frame.verify(&verified).map_err(|e| {
+            Refusal::new(422, "this frame is not acceptable", e.to_string(), "a frame signed by its sender")
+        })?;
+    }
+    let (id, to) = (frame.id(), frame.frame().to.clone());
+    drop(frame);
+    hub.write_job(|reply| Job::Mail { to, from: party, id, bytes: body, reply }).await?;
+    json(&Posted { id })
+}
+
+async fn get_mail(
+    Held(hub): Held<Arc<Shared>>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Answer {
+    hub.charge(&peer, false)?;
+    let party = member(&peer)?.to_owned();
+    let query = request.uri().query().unwrap_or_default();
+    let after = parameter(query, "after").ok_or_else(|| missing("after", query))?;
+    if after > 0 {
+        hub.queue(Job::DropMail { party: party.clone(), up_to: after })?;
+    }
+    let found = hub.read_store(move |c| store::mail(c, &party, after)).await?;
+    Ok(Response::new(Body::from(api::pack_mail(&found))))
+}
+
+async fn checkpoint(Held(hub): Held<Arc<Shared>>, Extension(peer): Extension<Peer>) -> Answer {
+    hub.charge(&peer, false)?;
+    let latest = hub.read().latest();
+    match latest {
+        Some(note) => Ok(Response::new(Body::from(note))),
+        None => Err(Refusal::new(404, "there is no checkpoint yet", "an empty log", "at least one entry")),
+    }
+}
+
+async fn tile(
+    Held(hub): Held<Arc<Shared>>,
+    Extension(peer): Extension<Peer>,
+    Path(path): Path<String>,
+) -> Answer {
+    hub.charge(&peer, false)?;
+    member(&peer)?;
+    let unknown = |found: String| {
+        Refusal::new(
+            404,
+            "there is no such tile",
+            found,
+            "a path of C2SP tlog-tiles within the latest checkpoint",
+        )
+    };
+    let path: TilePath =
+        format!("tile/{path}").parse().map_err(|e: record::TreeError| unknown(e.to_string()))?;
+    let (level, size) = match path.kind {
+        TileKind::Hashes(level) => (u32::from(level), hub.read().published()),
+        TileKind::Entries => (0, hub.read().published()),
+    };
+    let end = path.index.checked_mul(256).and_then(|start| start.checked_add(u64::from(path.width)));
+    let within = end.is_some_and(|end| size.checked_shr(8 * level).unwrap_or(0) >= end);
+    let Some(end) = end.filter(|_| within) else { return Err(unknown(path.to_string())) };
+    let bytes = match path.kind {
+        TileKind::Hashes(_) => hub.read().tree.tile(&path).map_err(|e| unknown(e.to_string()))?,
+        TileKind::Entries => {
+            let start = end - u64::from(path.width);
+            let mut found: Vec<Vec<u8>> = Vec::new();
+            while (found.len() as u64) < end - start {
+                let from = start + found.len() as u64;
+                let more = hub.read_store(move |c| store::entries(c, from, end)).await?;
+                if more.is_empty() {
+                    return Err(unknown(path.to_string()));
+                }
+                found.extend(more);
+            }
+            entry_bundle(found.iter().map(Vec::as_slice)).map_err(|e| unknown(e.to_string()))?
+        }
+    };
+    Ok(Response::new(Body::from(bytes)))
+}
+
+impl Shared {
+    /// Takes one call, or one statement, from the caller's allowance.
+    fn charge(&self, peer: &Peer, statement: bool) -> Result<(), Refusal> {
+        let caller = peer.party.as_deref().unwrap_or("");
+        let buckets = if statement { &self.statements } else { &self.calls };
+        let mut buckets = buckets.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if buckets.take(caller, Instant::now()) {
+            return Ok(());
+        }
+        let what = if statement { "statements" } else { "calls" };
+        Err(Refusal::new(
+            429,
+            format!("too many {what}, wait a little"),
+            format!("more than the allowance of `{caller}`"),
+            "fewer a second",
+        ))
+    }
+
+    fn queue(&self, job: Job) -> Result<(), Refusal> {
+        let jobs = self.jobs.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let sent = jobs.as_ref().map(|jobs| jobs.try_send(job).is_ok());
+        match sent {
+            Some(true) => Ok(()),
+            Some(false) => Err(Refusal::new(503, "the hub is busy", "a full queue", "a later try")),
+            None => Err(stopping()),
+        }
+    }
+
+    async fn write_job<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        self.queue(job(reply))?;
+        answer.await.map_err(|_| stopping())?
+    }
+
+    async fn read_store<T: Send + 'static>(
+        self: &Arc<Self>,
+        read: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let shared = Arc::clone(self);
+        let done = tokio::task::spawn_blocking(move || {
+            read(&shared.reader.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+        });
+        match done.await {
+            Ok(Ok(found)) => Ok(found),
+            Ok(Err(e)) => {
+                tracing::error!(error = %e, "the store could not be read");
+                Err(Refusal::new(
+                    500,
+                    "the hub's store could not be read",
+                    "a fault of the hub",
+                    "an answer; tell its operator",
+                ))
+            }
+            Err(_) => Err(stopping()),
+        }
+    }
+}
+
+async fn body(request: Request, limit: usize) -> Result<Bytes, Refusal> {
+    let too_large = || {
+        Refusal::new(
+            413,
+            "the body is too large",
+            format!("more than {limit} bytes"),
+            format!("at most {limit} bytes"),
+        )
+    };
+    let announced =
+        request.headers().get("content-length").and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|n| n > limit as u64) {
+        return Err(too_large());
+    }
+    match tokio::time::timeout(BODY, axum::body::to_bytes(request.into_body(), limit)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(_)) => Err(too_large()),
+        Err(_) => Err(Refusal::new(
+            408,
+            "the body took too long",
+            "an unfinished body",
+            "all of it within a minute",
+        )),
+    }
+}
+
+fn member(peer: &Peer) -> Result<&str, Refusal> {
+    peer.party.as_deref().ok_or_else(|| forbidden(peer))
+}
+
+fn forbidden(peer: &Peer) -> Refusal {
+    Refusal::new(
+        403,
+        "this call is for members",
+        format!("TLS key {}", peer.key),
+        "a TLS key that the charter gives to a member",
+    )
+}
+
+fn missing(name: &str, query: &str) -> Refusal {
+    Refusal::new(
+        400,
+        "the query is incomplete",
+        query.chars().take(200).collect::<String>(),
+        format!("a whole number for `{name}`"),
+    )
+}
+
+fn stopping() -> Refusal {
+    Refusal::new(503, "the hub is stopping", "a call", "a later try")
+}
+
+fn json<T: Serialize>(message: &T) -> Answer {
+    match canon::to_bytes(message) {
+        Ok(bytes) => Ok(Response::new(Body::from(bytes))),
+        Err(e) => Err(Refusal::new(
+            500,
+            "the answer could not be written",
+            e.to_string(),
+            "an answer; tell the hub's operator",
+        )),
+    }
+}

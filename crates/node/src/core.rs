@@ -1,0 +1,279 @@
+//! The node itself: one owner of everything that a site knows.
+
+use crate::NodeError;
+use crate::config::Config;
+use crate::keys::NodeKeys;
+use crate::runner::RunLocal;
+use crate::store::{Evidence, Store};
+use charter::{Charter, State};
+use record::log::{Cosigned, InForce, Log};
+use record::{Digest, SignedStatement, Statement};
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// How long a statement of this node may stay out of the record before the node says it again, milliseconds.
+const PATIENCE: i64 = 20_000;
+
+/// A member's node. Owned by one actor; every method runs to its end before the next event.
+pub struct Node {
+    /// Its folder.
+    pub dir: PathBuf,
+    /// Who it is.
+    pub config: Config,
+    /// Its secrets.
+    pub(crate) keys: NodeKeys,
+    /// Its store.
+    pub(crate) store: Store,
+    /// The charter that this node was joined with: its root of trust.
+    pub(crate) charter: Charter,
+    /// Its digest.
+    pub(crate) charter_digest: Digest,
+    /// The mirrored record, in force or not.
+    pub(crate) log: Log,
+    /// What the entries in force add up to.
+    pub(crate) state: State,
+    /// The largest size for which this node holds a quorum of cosignatures, with the evidence.
+    pub(crate) in_force: Option<InForce>,
+    /// What this node cosigned last, and when, milliseconds.
+    pub(crate) cosigned: Option<Cosigned>,
+    /// When it did.
+    pub(crate) cosigned_at: i64,
+    /// Cosignature lines to hand to the hub.
+    pub(crate) cosign_out: Vec<(u64, String)>,
+    /// What this node has said and awaits in the record: logical key to time.
+    pub(crate) said: BTreeMap<String, i64>,
+    /// Runs that this node has a part in.
+    pub(crate) runs: BTreeMap<(String, u32), RunLocal>,
+    /// Members whose signed stop was heard before the record told it.
+    pub(crate) heard_stops: BTreeMap<String, Digest>,
+    /// Datasets paused here; acts before the record tells it.
+    pub(crate) paused: BTreeSet<String>,
+    /// Stopped by its own operator.
+    pub(crate) stopped: bool,
+    /// Set when the record cannot be followed any further; nothing runs.
+    pub(crate) halted: Option<String>,
+    /// The jurisdiction library.
+    pub(crate) library: policy::Library,
+    /// Frames accepted, so that a repeat is named.
+    pub(crate) ledger: wire::Ledger,
+}
+
+impl Node {
+    /// Opens a node that has joined a federation.
+    pub fn open(dir: &Path) -> Result<Node, NodeError> {
+        let config = Config::read(dir)?;
+        let keys = NodeKeys::open(&dir.join("node.key"))?;
+        let store = Store::open(&dir.join("store.db"))?;
+        let path = dir.join("charter.toml");
+        let text = std::fs::read_to_string(&path).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => NodeError::Input(format!(
+                "`{}` has joined no federation yet; run `comity node join` with its charter",
+                dir.display()
+            )),
+            _ => NodeError::io(&path, e),
+        })?;
+        let charter = Charter::parse("charter.toml", &text)?;
+        let charter_digest = charter.digest()?;
+        let flag = |key: &str| -> Result<bool, NodeError> { Ok(store.meta(key)?.is_some_and(|v| v == b"1")) };
+        let stopped = flag("stopped")?;
+        let paused = store.meta_text("paused")?.unwrap_or_default();
+        let paused = paused.split(' ').filter(|s| !s.is_empty()).map(str::to_string).collect();
+        let mut node = Node {
+            dir: dir.to_path_buf(),
+            config,
+            keys,
+            store,
+            charter,
+            charter_digest,
+            log: Log::new(),
+            state: State::new(),
+            in_force: None,
+            cosigned: None,
+            cosigned_at: 0,
+            cosign_out: Vec::new(),
+            said: BTreeMap::new(),
+            runs: BTreeMap::new(),
+            heard_stops: BTreeMap::new(),
+            paused,
+            stopped,
+            halted: None,
+            library: policy::Library::embedded()?,
+            ledger: wire::Ledger::default(),
+        };
+        node.load()?;
+        Ok(node)
+    }
+
+    /// This member's id.
+    pub fn me(&self) -> &str {
+        &self.config.id
+    }
+
+    /// The state in force.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The watermark: entries below it are in force.
+    pub fn watermark(&self) -> u64 {
+        self.in_force.as_ref().map_or(0, InForce::size)
+    }
+
+    /// When a quorum had cosigned it, milliseconds by the cosigners' clocks.
+    pub(crate) fn watermark_time(&self) -> i64 {
+        self.in_force.as_ref().map_or(0, |f| i64::try_from(f.attested_at()).unwrap_or(0).saturating_mul(1000))
+    }
+
+    /// Entries mirrored, in force or not.
+    pub fn size(&self) -> u64 {
+        self.log.size()
+    }
+
+    /// Takes the cosignature lines that wait for the hub.
+    pub fn take_cosignatures(&mut self) -> Vec<(u64, String)> {
+        std::mem::take(&mut self.cosign_out)
+    }
+
+    /// Statements waiting for the hub's promise.
+    pub fn queued(&self) -> Result<Vec<(String, Vec<u8>)>, NodeError> {
+        self.store.queued()
+    }
+
+    /// The hub has promised the statement, or refused it for good.
+    pub fn answered(&mut self, id: &str, refusal: Option<&str>, now: i64) -> Result<(), NodeError> {
+        self.store.dequeue(id)?;
+        if let Some(why) = refusal {
+            self.keep_evidence("hub", &format!("statement {id} refused: {why}"), &[], now)?;
+        }
+        Ok(())
+    }
+
+    /// Frames waiting for the hub.
+    pub fn undelivered(&self) -> Result<Vec<(i64, Vec<u8>)>, NodeError> {
+        self.store.undelivered()
+    }
+
+    /// The hub has taken the frame.
+    pub fn delivered(&mut self, row: i64) -> Result<(), NodeError> {
+        self.store.delivered(row)
+    }
+
+    /// The node's key file, for its TLS identity.
+    pub fn keys(&self) -> &NodeKeys {
+        &self.keys
+    }
+
+    /// The hub's address and TLS key.
+    pub fn hub(&self) -> Result<(String, record::keys::PublicKey), NodeError> {
+        let addr = self.config.hub.clone().ok_or_else(|| {
+            NodeError::Input("no hub address; run `comity node join` with `--hub HOST:PORT`".to_string())
+        })?;
+        Ok((addr, self.charter.hub.tls))
+    }
+
+    /// Signs a statement in this member's name and queues it for the record; returns its id.
+    pub(crate) fn say<T: Serialize>(
+        &mut self,
+        kind: &str,
+        subject: &str,
+        actor: &str,
+        body: &T,
+    ) -> Result<Digest, NodeError> {
+        let refused = |e: record::StatementError| NodeError::Input(format!("statement refused: {e}"));
+        let statement = Statement::new(kind, subject, &self.config.id, actor, body).map_err(refused)?;
+        let signed = SignedStatement::sign(statement, &self.keys.sign()).map_err(refused)?;
+        let id = signed.id();
+        self.store.queue(&id.to_string(), &signed.to_bytes())?;
+        Ok(id)
+    }
+
+    /// Says something once: `key` names it, so that ticks do not say it again while it is on its way.
+    pub(crate) fn say_once<T: Serialize>(
+        &mut self,
+        key: String,
+        kind: &str,
+        subject: &str,
+        body: &T,
+        now: i64,
+    ) -> Result<(), NodeError> {
+        if self.has_said(&key, now) {
+            return Ok(());
+        }
+        self.say(kind, subject, "node", body)?;
+        self.said.insert(key, now);
+        Ok(())
+    }
+
+    /// Whether that was said a short while ago.
+    pub(crate) fn has_said(&self, key: &str, now: i64) -> bool {
+        self.said.get(key).is_some_and(|t| now.saturating_sub(*t) < PATIENCE)
+    }
+
+    /// Keeps something wrong that another party sent.
+    pub(crate) fn keep_evidence(
+        &mut self,
+        from: &str,
+        what: &str,
+        frame: &[u8],
+        now: i64,
+    ) -> Result<(), NodeError> {
+        tracing::warn!(from, what, "kept as evidence");
+        self.store
+            .add_evidence(&Evidence { time: now, from: from.to_string(), what: what.to_string() }, frame)
+    }
+
+    /// Stops this node at once: nothing leaves any more, frames not yet handed over are withdrawn, the others are
+    /// told, and the record later.
+    pub fn stop(&mut self, now: i64) -> Result<Digest, NodeError> {
+        self.stopped = true;
+        self.store.set_meta("stopped", b"1")?;
+        self.store.withdraw_undelivered()?;
+        let body = charter::body::NodeStop { reason: "operator".into() };
+        let id = self.say(charter::body::NodeStop::TYPE, "node", "operator", &body)?;
+        self.broadcast_stop(id, now)?;
+        Ok(id)
+    }
+
+    /// Starts a stopped node again.
+    pub fn resume(&mut self) -> Result<Digest, NodeError> {
+        self.stopped = false;
+        self.store.set_meta("stopped", b"0")?;
+        let body = charter::body::NodeResume { reason: "operator".into() };
+        self.say(charter::body::NodeResume::TYPE, "node", "operator", &body)
+    }
+
+    /// Takes a dataset out of use at once, mid-round too.
+    pub fn pause(&mut self, name: &str, now: i64) -> Result<Digest, NodeError> {
+        self.paused.insert(name.to_string());
+        self.write_paused()?;
+        self.store.withdraw_undelivered()?;
+        let body = charter::body::DatasetPause { name: name.into(), reason: "operator".into() };
+        let id = self.say(charter::body::DatasetPause::TYPE, name, "operator", &body)?;
+        self.broadcast_stop(id, now)?;
+        Ok(id)
+    }
+
+    /// Puts a dataset back into use.
+    pub fn unpause(&mut self, name: &str) -> Result<Digest, NodeError> {
+        self.paused.remove(name);
+        self.write_paused()?;
+        let body = charter::body::DatasetResume { name: name.into() };
+        let seat = format!("{}-steward", self.me());
+        self.say(charter::body::DatasetResume::TYPE, name, &seat, &body)
+    }
+
+    fn write_paused(&self) -> Result<(), NodeError> {
+        let all: Vec<&str> = self.paused.iter().map(String::as_str).collect();
+        self.store.set_meta("paused", all.join(" ").as_bytes())
+    }
+
+    /// The seat of this member with that role, by the charter.
+    pub(crate) fn seat(&self, role: charter::SeatRole) -> Result<String, NodeError> {
+        self.charter
+            .member(self.me())
+            .and_then(|m| m.seats.iter().find(|s| s.role == role))
+            .map(|s| s.id.clone())
+            .ok_or_else(|| NodeError::Input(format!("this member has no {role:?} seat in the charter")))
+    }
+}

@@ -1,0 +1,238 @@
+//! What a node does by itself, from dates and state alone: publishes the floor, lets its gate speak, signs
+//! contributor sets, joins runs, takes the steps of rounds, erases keys. Nothing waits for a person to press a button
+//! that the charter already pressed.
+
+use crate::NodeError;
+use crate::core::Node;
+use charter::body::{GateReceipt, PolicyFloor, RunClose, RunJoin, RunSet};
+use charter::{Phase, Run, Stage, StudyState};
+use record::Digest;
+use study::Recipient;
+use wire::{Frame, Place, SignedFrame};
+
+/// A run without progress for this long is given up, milliseconds.
+const STALLED: i64 = 90_000;
+/// A study is run at most so often: what breaks again is for people to look at.
+const MAX_RUNS: u32 = 3;
+
+impl Node {
+    /// Takes every step that is due now.
+    pub fn tick(&mut self, now: i64) -> Result<(), NodeError> {
+        if self.halted.is_some() || !self.state.in_force() {
+            return Ok(());
+        }
+        self.publish_floor(now)?;
+        // Once a stop is on the record, the record says how long it holds.
+        let seen = &self.state.seen;
+        self.heard_stops.retain(|_, statement| !seen.contains(statement));
+        if self.stopped {
+            return Ok(());
+        }
+        let ids: Vec<String> = self.state.studies.keys().cloned().collect();
+        for id in ids {
+            self.drive_study(&id, now)?;
+        }
+        for key in self.stalled(now, STALLED) {
+            self.runs.remove(&key);
+            self.give_up(&key, "no progress", now)?;
+        }
+        Ok(())
+    }
+
+    fn publish_floor(&mut self, now: i64) -> Result<(), NodeError> {
+        let first = self.charter.members.first().is_some_and(|m| m.id == self.config.id);
+        if !first || self.state.floor.is_some() || Digest::of(policy::FLOOR.as_bytes()) != self.charter.floor
+        {
+            return Ok(());
+        }
+        let body = PolicyFloor { text: policy::FLOOR.to_string() };
+        self.say_once("floor".into(), PolicyFloor::TYPE, "floor", &body, now)
+    }
+
+    fn drive_study(&mut self, id: &str, now: i64) -> Result<(), NodeError> {
+        let Some(s) = self.state.studies.get(id).cloned() else { return Ok(()) };
+        let me = self.me().to_string();
+        if s.study.contributors.contains(&me) && !s.proposed.contains_key(&me) && self.state.floor.is_some() {
+            let key = format!("propose/{id}");
+            if !self.has_said(&key, now) {
+                let receipt = crate::facts::receipt(self, &s, 0, Stage::Propose, None, now)?;
+                self.say_once(key, GateReceipt::TYPE, id, &receipt, now)?;
+            }
+        }
+        if let Some(Phase::Approved { contributors }) = self.state.phase(id, now)
+            && s.study.aggregators.contains(&me)
+        {
+            let number = s.runs.keys().next_back().map_or(1, |n| n + 1);
+            let key = format!("set/{id}/{number}");
+            if number <= MAX_RUNS && !self.has_said(&key, now) {
+                let (_, plan) = self.plan_at(&s.study, self.state.size)?;
+                let mut contributors = contributors;
+                contributors.sort();
+                let kem = self.fresh_kem(id, number)?;
+                let body = RunSet { study: id.to_string(), run: number, contributors, plan, kem };
+                self.say_once(key, RunSet::TYPE, id, &body, now)?;
+            }
+        }
+        let runs: Vec<(u32, Run)> = s.runs.iter().map(|(n, r)| (*n, r.clone())).collect();
+        for (number, run) in runs {
+            self.drive_one(&s, number, &run, now)?;
+        }
+        Ok(())
+    }
+
+    fn drive_one(&mut self, s: &StudyState, number: u32, run: &Run, now: i64) -> Result<(), NodeError> {
+        let me = self.me().to_string();
+        let id = s.study.id.clone();
+        let over = run.lost.is_some() || run.release.is_some() || run.verdict.is_some_and(|(pass, _)| !pass);
+        if over {
+            self.open_output(s, number, run, now)?;
+            return self.close_run(s, number, run, now);
+        }
+        if s.study.aggregators.contains(&me) && run.sealed.is_none() && !run.sets.contains_key(&me) {
+            return self.sign_set(s, number, run, now);
+        }
+        if run.sealed.is_none() {
+            return Ok(());
+        }
+        let receives = s.study.recipients.iter().any(|r| matches!(r, Recipient::Member(m) if *m == me));
+        if (receives || s.study.collector == me) && !run.joined.contains_key(&me) {
+            let key = format!("join/{id}/{number}");
+            if !self.has_said(&key, now) {
+                let kem = self.fresh_kem(&id, number)?;
+                let body = RunJoin { study: id.clone(), run: number, kem };
+                self.say_once(key, RunJoin::TYPE, &id, &body, now)?;
+            }
+        }
+        if run.contributors.contains(&me) && !run.receipts.contains_key(&me) {
+            let key = format!("contribute/{id}/{number}");
+            if !self.has_said(&key, now) {
+                let kem = self.fresh_kem(&id, number)?;
+                let receipt = crate::facts::receipt(self, s, number, Stage::Contribute, Some(kem), now)?;
+                self.say_once(key, GateReceipt::TYPE, &id, &receipt, now)?;
+            }
+        }
+        self.drive_run(&id, number, now)
+    }
+
+    /// Signs the contributor set that the other aggregator signed first, if it is the one that the record gives.
+    fn sign_set(&mut self, s: &StudyState, number: u32, run: &Run, now: i64) -> Result<(), NodeError> {
+        let id = s.study.id.clone();
+        let key = format!("set/{id}/{number}");
+        if self.has_said(&key, now) {
+            return Ok(());
+        }
+        let (_, plan) = self.plan_at(&s.study, run.first)?;
+        if plan != run.plan {
+            return self.give_up(&(id, number), "the plan of the set is not the study's", now);
+        }
+        let kem = self.fresh_kem(&id, number)?;
+        let body =
+            RunSet { study: id.clone(), run: number, contributors: run.contributors.clone(), plan, kem };
+        self.say_once(key, RunSet::TYPE, &id, &body, now)
+    }
+
+    /// After a run: keys are erased, with a statement, and intermediate sums are forgotten.
+    fn close_run(&mut self, s: &StudyState, number: u32, run: &Run, now: i64) -> Result<(), NodeError> {
+        let me = self.me();
+        let id = s.study.id.clone();
+        let key = (id.clone(), number);
+        let receives = s.study.recipients.iter().any(|r| matches!(r, Recipient::Member(m) if m == me));
+        let waiting = receives && run.release.is_some() && self.store.output(&id, "recipient")?.is_none();
+        let part = run.contributors.iter().any(|m| m == me)
+            || s.study.aggregators.iter().any(|m| m == me)
+            || s.study.collector == me
+            || receives;
+        if waiting || !part || run.closed.contains(me) {
+            return Ok(());
+        }
+        self.runs.remove(&key);
+        self.store.erase_kem(&id, number)?;
+        self.store.drop_mail(&id, number)?;
+        let body = RunClose { study: id.clone(), run: number };
+        self.say_once(format!("close/{id}/{number}"), RunClose::TYPE, &id, &body, now)
+    }
+
+    /// Sends a signed stop to every other member, past the record.
+    pub(crate) fn broadcast_stop(&mut self, statement: Digest, now: i64) -> Result<(), NodeError> {
+        let others: Vec<String> =
+            self.charter.members.iter().map(|m| m.id.clone()).filter(|m| m != self.me()).collect();
+        let mut frames = Vec::new();
+        for to in others {
+            let place = Place { study: String::new(), run: 0, stage: 0, round: (now / 1000) as u32 };
+            let body = format!("comity-stop/1 {statement} {now}").into_bytes();
+            let frame = Frame::new(self.me(), &to, "stop", self.charter_digest, place, statement, body);
+            let signed = frame.sign(&self.keys.sign()).map_err(|e| NodeError::Round(e.to_string()))?;
+            let egress = crate::store::Egress {
+                time: now,
+                study: String::new(),
+                run: 0,
+                stage: 0,
+                round: 0,
+                kind: "stop".into(),
+                to,
+                bytes: signed.bytes().len() as u64,
+                cells: 0,
+                approval: -1,
+                layout: String::new(),
+            };
+            frames.push((egress, (now & 0x7fff_ffff) as u32, signed.bytes().to_vec()));
+        }
+        self.store.note_sent(&frames, None)?;
+        Ok(())
+    }
+
+    /// A frame from the mailbox. Whatever is wrong with it is named and kept; nothing of it is used.
+    pub fn mail(&mut self, seq: u64, bytes: &[u8], now: i64) -> Result<(), NodeError> {
+        let (study, run) = match SignedFrame::decode(bytes) {
+            Ok(signed) => (signed.frame().place.study.clone(), signed.frame().place.run),
+            Err(_) => (String::new(), 0),
+        };
+        self.store.add_mail(seq, &study, run, bytes)?;
+        self.read_mail(bytes, now)
+    }
+
+    /// Reads again what a node that was restarted had taken before.
+    pub fn reread_mail(&mut self, now: i64) -> Result<(), NodeError> {
+        for bytes in self.store.mail()? {
+            self.read_mail(&bytes, now)?;
+        }
+        Ok(())
+    }
+
+    fn read_mail(&mut self, bytes: &[u8], now: i64) -> Result<(), NodeError> {
+        let signed = match SignedFrame::decode(bytes) {
+            Ok(signed) => signed,
+            Err(e) => return self.keep_evidence("hub", &e.to_string(), bytes, now),
+        };
+        let from = signed.frame().from.clone();
+        let Some(member) = self.charter.member(&from).cloned() else {
+            return self.keep_evidence(
+                "hub",
+                &format!("a frame from `{from}`, who is no member"),
+                bytes,
+                now,
+            );
+        };
+        let checked = signed
+            .verify(&member.sign)
+            .and_then(|()| signed.frame().directed_to(self.me(), &self.charter_digest));
+        if let Err(e) = checked {
+            return self.keep_evidence(&from, &e.to_string(), bytes, now);
+        }
+        match self.ledger.accept(&signed) {
+            Ok(wire::Repeat::Fresh) => {}
+            Ok(wire::Repeat::Verbatim) => return Ok(()),
+            Err(e) => return self.keep_evidence(&from, &e.to_string(), bytes, now),
+        }
+        let frame = signed.frame();
+        match frame.kind.as_str() {
+            "stop" => {
+                tracing::warn!(from, "a signed stop was heard");
+                self.heard_stops.insert(from, frame.context);
+                Ok(())
+            }
+            "output" => self.take_output(frame, now),
+            _ => self.run_mail(frame, now),
+        }
+    }
+}

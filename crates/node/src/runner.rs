@@ -1,0 +1,933 @@
+//! Runs: what this node does in a run as contributor, aggregator, collector and recipient.
+//!
+//! Nobody chooses a question (A1). A question is a constant of the plan or follows from the opened sum of the
+//! previous round by the plan's own step, which every contributor takes itself; its digest is bound into every
+//! share, so a share for another question does not verify. The sums travel from the aggregators straight to the
+//! contributors, so a collector has no say in them.
+//!
+//! Every round is a start: [`Node::may_start`] asks again for the lease, the watermark's age, stops and pauses.
+
+use crate::NodeError;
+use crate::core::Node;
+use crate::store::Egress;
+use analysis::{AnalysisResult, Frame, Question, Step, Sums};
+use charter::{Run, StudyState};
+use record::Digest;
+use rounds::{Aggregator, KemPublic, KemSecret, Opening, RoundContext};
+use std::collections::{BTreeMap, BTreeSet};
+use study::{Dictionary, Plan, Recipient, StageKind, Study};
+use wire::{Frame as WireFrame, Place};
+
+/// A stage and a round in it.
+pub(crate) type Slot = (u32, u32);
+
+/// What this node holds of a run while it goes on; gone with the process.
+pub(crate) struct RunLocal {
+    pub(crate) study: Study,
+    pub(crate) dictionary: Dictionary,
+    pub(crate) plan: Plan,
+    pub(crate) plan_digest: Digest,
+    frame: Option<Frame>,
+    questions: BTreeMap<Slot, (Question, Digest)>,
+    contributions: BTreeMap<Slot, BTreeMap<String, (Digest, Vec<u8>)>>,
+    inbox: BTreeMap<Slot, Vec<(String, String, Vec<u8>)>>,
+    aggregators: BTreeMap<Slot, Aggregator>,
+    openings: BTreeMap<Slot, Opening>,
+    sums: BTreeMap<Slot, Sums>,
+    outcomes: BTreeMap<u32, AnalysisResult>,
+    done: BTreeSet<u32>,
+    failed: bool,
+    steps: u32,
+    started: i64,
+    progress: i64,
+}
+
+/// Digest of a question, salted by the opened sum that it follows from (A4).
+fn question_digest(question: &Question, previous: Option<&Sums>) -> Result<Digest, NodeError> {
+    let mut bytes = b"comity-question/1\n".to_vec();
+    if let Some(sums) = previous {
+        bytes.extend(sums.contributors.to_be_bytes());
+        for value in &sums.values {
+            bytes.extend(value.to_bits().to_be_bytes());
+        }
+    }
+    bytes.extend(record::canon::to_bytes(question)?);
+    Ok(Digest::of(&bytes))
+}
+
+fn recipients(study: &Study) -> Vec<String> {
+    let member = |r: &Recipient| match r {
+        Recipient::Member(m) => Some(m.clone()),
+        Recipient::Outside(_) => None,
+    };
+    study.recipients.iter().filter_map(member).collect()
+}
+
+impl RunLocal {
+    fn kind(&self, stage: u32) -> Option<&StageKind> {
+        self.plan.stages.get(stage as usize).map(|s| &s.kind)
+    }
+
+    /// Who reads the opened sum of a stage.
+    fn readers(&self, stage: u32, run: &Run) -> BTreeSet<String> {
+        let mut all: BTreeSet<String> = [self.study.collector.clone()].into();
+        if matches!(self.kind(stage), Some(StageKind::Iterate { .. })) {
+            all.extend(run.contributors.iter().cloned());
+        }
+        all
+    }
+}
+
+impl Node {
+    /// Whether this node may take a step in a run now; the reason if not. Fails closed.
+    pub(crate) fn may_start(&self, id: &str, number: u32, now: i64) -> Result<(), String> {
+        if let Some(why) = &self.halted {
+            return Err(format!("the node has halted: {why}"));
+        }
+        if self.stopped {
+            return Err("the node is stopped by its operator".into());
+        }
+        let s = self.state.studies.get(id).ok_or("no such study")?;
+        let run = s.runs.get(&number).ok_or("no such run")?;
+        if run.lost.is_some() {
+            return Err("the run was given up".into());
+        }
+        let limit = i64::from(self.charter.limits.watermark_minutes) * 60_000;
+        let age = now.saturating_sub(self.watermark_time());
+        if age > limit {
+            return Err(format!("the watermark is {} s old, at most {} s allowed", age / 1000, limit / 1000));
+        }
+        if charter::document::end_of_day(&self.charter.sunset).is_none_or(|end| now >= end) {
+            return Err("the charter's sunset has passed".into());
+        }
+        if charter::document::end_of_day(&s.study.until).is_none_or(|end| now >= end) {
+            return Err("the study's last day has passed".into());
+        }
+        for member in &run.contributors {
+            if self.state.stopped.contains(member) || self.heard_stops.contains_key(member) {
+                return Err(format!("`{member}` has stopped"));
+            }
+            if self.state.dataset(&s.study.dataset, member).is_none_or(|d| d.paused) {
+                return Err(format!("the dataset at `{member}` is paused"));
+            }
+            let vote = s.votes.get(member);
+            if vote.is_none_or(|v| v.choice != charter::VoteChoice::Yes || v.revoked.is_some()) {
+                return Err(format!("no live yes of the steward at `{member}`"));
+            }
+            let receipt = run.receipts.get(member);
+            if receipt.is_none_or(|r| !r.allow) {
+                return Err(format!("no receipt of an allow at `{member}`"));
+            }
+            if receipt.is_none_or(|r| now >= r.lease_until) {
+                return Err(format!("the lease at `{member}` has expired"));
+            }
+        }
+        if run.contributors.iter().any(|m| m == self.me()) && self.paused.contains(&s.study.dataset) {
+            return Err("the dataset is paused here".into());
+        }
+        Ok(())
+    }
+
+    /// Takes every step of a run that is due.
+    pub(crate) fn drive_run(&mut self, id: &str, number: u32, now: i64) -> Result<(), NodeError> {
+        let Some(s) = self.state.studies.get(id).cloned() else { return Ok(()) };
+        let Some(run) = s.runs.get(&number).cloned() else { return Ok(()) };
+        if run.sealed.is_none() || run.release.is_some() || run.verdict.is_some_and(|(p, _)| !p) {
+            return Ok(());
+        }
+        let ready = run.contributors.iter().all(|m| run.receipts.get(m).is_some_and(|r| r.allow))
+            && run.joined.contains_key(&s.study.collector)
+            && recipients(&s.study).iter().all(|m| run.joined.contains_key(m));
+        if !ready || self.may_start(id, number, now).is_err() {
+            return Ok(());
+        }
+        let key = (id.to_string(), number);
+        let Some(mut local) = self.take_run(&key, &s, &run, now)? else { return Ok(()) };
+        let result = self.steps(&s, &run, &key, &mut local, now);
+        self.runs.insert(key, local);
+        result
+    }
+
+    fn take_run(
+        &mut self,
+        key: &(String, u32),
+        s: &StudyState,
+        run: &Run,
+        now: i64,
+    ) -> Result<Option<RunLocal>, NodeError> {
+        if let Some(local) = self.runs.remove(key) {
+            return Ok(Some(local));
+        }
+        let (plan, digest) = self.plan_at(&s.study, run.first)?;
+        if digest != run.plan {
+            self.keep_evidence("aggregators", "the run's plan is not the study's", &[], now)?;
+            return Ok(None);
+        }
+        let Some((dictionary, _)) = self.state.dictionaries.get(&s.study.dictionary).cloned() else {
+            return Ok(None);
+        };
+        let mut local = RunLocal {
+            study: s.study.clone(),
+            dictionary,
+            plan_digest: digest,
+            frame: None,
+            questions: BTreeMap::new(),
+            contributions: BTreeMap::new(),
+            inbox: BTreeMap::new(),
+            aggregators: BTreeMap::new(),
+            openings: BTreeMap::new(),
+            sums: BTreeMap::new(),
+            outcomes: BTreeMap::new(),
+            done: BTreeSet::new(),
+            failed: false,
+            steps: 0,
+            started: now,
+            progress: now,
+            plan,
+        };
+        for stage in 0..local.plan.stages.len() as u32 {
+            let question = Question::start(&local.study, &local.dictionary, &local.plan, stage as usize)
+                .map_err(|e| NodeError::Round(e.to_string()))?;
+            let digest = question_digest(&question, None)?;
+            local.questions.insert((stage, 0), (question, digest));
+        }
+        Ok(Some(local))
+    }
+
+    fn steps(
+        &mut self,
+        s: &StudyState,
+        run: &Run,
+        key: &(String, u32),
+        local: &mut RunLocal,
+        now: i64,
+    ) -> Result<(), NodeError> {
+        let passed = run.verdict.is_some_and(|(pass, _)| pass);
+        if run.contributors.iter().any(|m| m == self.me()) {
+            let due: Vec<Slot> =
+                local.questions.keys().copied().filter(|(stage, _)| *stage == 0 || passed).collect();
+            for slot in due {
+                if !self.store.has_contributed(&key.0, key.1, slot.0, slot.1)? {
+                    self.contribute(s, run, key, local, slot, now)?;
+                }
+            }
+        }
+        // Openings may give new questions, and collected contributions new openings; each call drains its inbox.
+        if s.study.aggregators.iter().any(|m| m == self.me()) {
+            self.aggregate(s, run, key, local, passed, now)?;
+        }
+        self.open_sums(run, key, local, now)?;
+        if s.study.collector == self.me() {
+            self.collect(s, run, key, local, now)?;
+        }
+        Ok(())
+    }
+
+    fn context(
+        &self,
+        run: &Run,
+        key: &(String, u32),
+        local: &RunLocal,
+        slot: Slot,
+        question: Digest,
+    ) -> Option<RoundContext> {
+        let layout = local.plan.stages.get(slot.0 as usize)?.layout.clone();
+        Some(RoundContext {
+            federation: self.charter_digest,
+            study: key.0.clone(),
+            run: key.1,
+            stage: slot.0,
+            round: slot.1,
+            contributors: run.contributors.clone(),
+            aggregators: local.study.aggregators.clone(),
+            collector: local.study.collector.clone(),
+            replayed: matches!(local.kind(slot.0), Some(StageKind::Iterate { .. })),
+            plan: local.plan_digest,
+            question,
+            layout,
+        })
+    }
+
+    fn aggregator_keys(&self, run: &Run, local: &RunLocal) -> Result<Vec<(String, KemPublic)>, NodeError> {
+        let mut keys = Vec::new();
+        for member in &local.study.aggregators {
+            let text =
+                run.sets.get(member).ok_or_else(|| NodeError::Round(format!("no key of `{member}`")))?;
+            let key = kem_public(text).map_err(|e| NodeError::Round(e.to_string()))?;
+            keys.push((member.clone(), key));
+        }
+        Ok(keys)
+    }
+
+    fn kem_secret(&self, public: Option<&String>) -> Result<KemSecret, NodeError> {
+        let public = public.ok_or_else(|| NodeError::Round("this node has no key in the run".into()))?;
+        let sealed = self
+            .store
+            .kem(public)?
+            .ok_or_else(|| NodeError::Round("this node's key of the run is erased".into()))?;
+        let clear = self.keys.unseal(public, &sealed)?;
+        KemSecret::from_bytes(&clear).map_err(|e| NodeError::Round(e.to_string()))
+    }
+
+    /// A fresh key for a run, sealed in the store; returns its public half as text.
+    pub(crate) fn fresh_kem(&mut self, study: &str, run: u32) -> Result<String, NodeError> {
+        let secret = KemSecret::generate();
+        let public = secret.public().to_string();
+        let sealed = self.keys.seal(&public, &secret.expose())?;
+        self.store.add_kem(&public, study, run, &sealed)?;
+        Ok(public)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn outgoing(
+        &self,
+        key: &(String, u32),
+        slot: Slot,
+        kind: &str,
+        to: &str,
+        context: Digest,
+        body: Vec<u8>,
+        now: i64,
+    ) -> Result<(Egress, Vec<u8>), NodeError> {
+        let place = Place { study: key.0.clone(), run: key.1, stage: slot.0, round: slot.1 };
+        let frame = WireFrame::new(self.me(), to, kind, self.charter_digest, place, context, body);
+        let signed = frame.sign(&self.keys.sign()).map_err(|e| NodeError::Round(e.to_string()))?;
+        let egress = Egress {
+            time: now,
+            study: key.0.clone(),
+            run: key.1,
+            stage: slot.0,
+            round: slot.1,
+            kind: kind.to_string(),
+            to: to.to_string(),
+            bytes: signed.bytes().len() as u64,
+            cells: 0,
+            approval: -1,
+            layout: String::new(),
+        };
+        Ok((egress, signed.bytes().to_vec()))
+    }
+
+    /// This site's answer to one question: rows to vector, vector to contribution, contribution to sealed shares.
+    fn contribute(
+        &mut self,
+        s: &StudyState,
+        run: &Run,
+        key: &(String, u32),
+        local: &mut RunLocal,
+        slot: Slot,
+        now: i64,
+    ) -> Result<(), NodeError> {
+        let Some((question, digest)) = local.questions.get(&slot).cloned() else { return Ok(()) };
+        if local.frame.is_none() {
+            local.frame = Some(self.rows(&s.study)?);
+        }
+        let Some(frame) = &local.frame else { return Ok(()) };
+        let me = self.me().to_string();
+        let vector =
+            analysis::site(&me, &local.study, &local.dictionary, &local.plan, slot.0 as usize, &question, frame)
+                .map_err(|e| NodeError::Round(e.to_string()))?;
+        let Some(ctx) = self.context(run, key, local, slot, digest) else { return Ok(()) };
+        let registration = self.state.dataset(&s.study.dataset, self.me());
+        let rules = privacy::LocalRules {
+            rows_read: frame.rows as u64,
+            max_rows: local.dictionary.max_rows,
+            effective_units: vector.effective_units,
+            min_effective_units: 0,
+            by_site: Vec::new(),
+            own_yes: registration.is_some_and(|d| d.registration.by_site),
+            min_cell: s.study.protection.min_cell,
+        };
+        let contribution =
+            privacy::Contribution::check(&ctx.layout, &vector.values, local.plan_digest, &rules)
+                .map_err(|e| NodeError::Round(e.to_string()))?;
+        let cells = ctx.layout.cells.len() as u64;
+        let layout = contribution.layout().to_string();
+        let keys = self.aggregator_keys(run, local)?;
+        let me = self.me().to_string();
+        let sealed = rounds::contribute(&ctx, &me, contribution, &keys)
+            .map_err(|e| NodeError::Round(e.to_string()))?;
+        let approval = s.votes.get(self.me()).map_or(-1, |v| v.index as i64);
+        let mut frames = Vec::new();
+        for share in sealed {
+            let mut body = digest.as_bytes().to_vec();
+            body.extend(share.bytes());
+            let (mut egress, bytes) =
+                self.outgoing(key, slot, "contribution", share.to(), local.plan_digest, body, now)?;
+            egress.cells = cells;
+            egress.approval = approval;
+            egress.layout = layout.clone();
+            frames.push((egress, 0, bytes));
+        }
+        // INVARIANT: persisted before it leaves, and only ever resent verbatim (A9).
+        self.store.note_sent(&frames, Some(&digest.to_string()))?;
+        local.progress = now;
+        Ok(())
+    }
+
+    /// Rows of this site's dataset, mapped to the dictionary.
+    pub(crate) fn rows(&self, study: &Study) -> Result<Frame, NodeError> {
+        let dataset = self
+            .store
+            .dataset(&study.dataset)?
+            .ok_or_else(|| NodeError::Input(format!("no dataset `{}` at this node", study.dataset)))?;
+        let (dictionary, _) = self.state.dictionaries.get(&study.dictionary).ok_or_else(|| {
+            NodeError::Input(format!("dictionary `{}` is not registered", study.dictionary))
+        })?;
+        let mapping = study::Mapping::parse("mapping", &dataset.mapping)?;
+        let governed = engine::Governed::open(std::path::Path::new(&dataset.path), &mapping, dictionary)?;
+        Ok(governed.into_frame())
+    }
+
+    /// A frame for this run from the mailbox; kept until the run can use it.
+    pub(crate) fn run_mail(&mut self, frame: &WireFrame, now: i64) -> Result<(), NodeError> {
+        let key = (frame.place.study.clone(), frame.place.run);
+        let slot = (frame.place.stage, frame.place.round);
+        let Some(s) = self.state.studies.get(&key.0).cloned() else {
+            return self.keep_evidence(
+                &frame.from,
+                "a frame for a study that does not exist",
+                &frame.body,
+                now,
+            );
+        };
+        let Some(run) = s.runs.get(&key.1).cloned() else {
+            return self.keep_evidence(
+                &frame.from,
+                "a frame for a run that does not exist",
+                &frame.body,
+                now,
+            );
+        };
+        let Some(mut local) = self.take_run(&key, &s, &run, now)? else { return Ok(()) };
+        let known = local.plan.stages.get(slot.0 as usize).is_some_and(|st| slot.1 < st.max_rounds);
+        let result = if !known || frame.context != local.plan_digest {
+            self.keep_evidence(&frame.from, "a frame for a round that is not in the plan", &frame.body, now)
+        } else if frame.kind == "contribution" {
+            self.take_contribution(&run, &mut local, slot, frame, now)
+        } else if s.study.aggregators.contains(&frame.from) {
+            let box_ = local.inbox.entry(slot).or_default();
+            if box_.len() < 4096 {
+                box_.push((frame.kind.clone(), frame.from.clone(), frame.body.clone()));
+            }
+            Ok(())
+        } else {
+            self.keep_evidence(
+                &frame.from,
+                "a frame from somebody who is no aggregator of the run",
+                &frame.body,
+                now,
+            )
+        };
+        self.runs.insert(key, local);
+        result
+    }
+
+    fn take_contribution(
+        &mut self,
+        run: &Run,
+        local: &mut RunLocal,
+        slot: Slot,
+        frame: &WireFrame,
+        now: i64,
+    ) -> Result<(), NodeError> {
+        if !run.contributors.contains(&frame.from) {
+            return self.keep_evidence(
+                &frame.from,
+                "a contribution from outside the contributor set",
+                &frame.body,
+                now,
+            );
+        }
+        let Some((question, share)) = frame.body.split_at_checked(32) else {
+            return self.keep_evidence(&frame.from, "a contribution that is cut short", &frame.body, now);
+        };
+        let Ok(question) = <[u8; 32]>::try_from(question) else { return Ok(()) };
+        let entry = (Digest::from_bytes(question), share.to_vec());
+        let from = local.contributions.entry(slot).or_default();
+        if let Some(before) = from.get(&frame.from) {
+            if before != &entry {
+                return self.keep_evidence(&frame.from, "a second, different contribution", &frame.body, now);
+            }
+            return Ok(());
+        }
+        from.insert(frame.from.clone(), entry);
+        Ok(())
+    }
+
+    fn aggregate(
+        &mut self,
+        s: &StudyState,
+        run: &Run,
+        key: &(String, u32),
+        local: &mut RunLocal,
+        passed: bool,
+        now: i64,
+    ) -> Result<(), NodeError> {
+        let slots: Vec<Slot> = local.contributions.keys().copied().collect();
+        for slot in slots {
+            if slot.0 > 0 && !passed {
+                continue;
+            }
+            if !local.aggregators.contains_key(&slot) {
+                if self.store.has_opened(&key.0, key.1, slot.0, slot.1)? {
+                    continue;
+                }
+                self.begin_aggregation(run, key, local, slot, now)?;
+            }
+            let Some(mut machine) = local.aggregators.remove(&slot) else { continue };
+            let mail = local.inbox.remove(&slot).unwrap_or_default();
+            let mut rest = Vec::new();
+            let mut out = Vec::new();
+            for (kind, from, body) in mail {
+                if kind == "opening" {
+                    rest.push((kind, from, body));
+                    continue;
+                }
+                match machine.on_message(&from, &body) {
+                    Ok(messages) => out.extend(messages),
+                    Err(e) => self.keep_evidence(&from, &e.to_string(), &body, now)?,
+                }
+            }
+            if !rest.is_empty() {
+                local.inbox.insert(slot, rest);
+            }
+            self.send_aggregate(key, local, slot, out, now)?;
+            if machine.ready_to_open().is_some() {
+                self.open_round(s, run, key, local, slot, &mut machine, now)?;
+            }
+            local.aggregators.insert(slot, machine);
+        }
+        Ok(())
+    }
+
+    /// Starts aggregating once every contributor has answered the same question.
+    fn begin_aggregation(
+        &mut self,
+        run: &Run,
+        key: &(String, u32),
+        local: &mut RunLocal,
+        slot: Slot,
+        now: i64,
+    ) -> Result<(), NodeError> {
+        let Some(from) = local.contributions.get(&slot) else { return Ok(()) };
+        if from.len() < run.contributors.len() {
+            return Ok(());
+        }
+        let questions: BTreeSet<Digest> = from.values().map(|(q, _)| *q).collect();
+        let (Some(question), 1) = (questions.first().copied(), questions.len()) else {
+            return self.give_up(key, "contributors answered different questions", now);
+        };
+        // A constant question is known to everyone; an aggregator does not take the contributors' word for it.
+        if slot.1 == 0 && local.questions.get(&slot).is_some_and(|(_, d)| *d != question) {
+            return self.give_up(key, "contributors answered another question than the plan's", now);
+        }
+        let Some(ctx) = self.context(run, key, local, slot, question) else { return Ok(()) };
+        let secret = self.kem_secret(run.sets.get(self.me()))?;
+        let me = self.me().to_string();
+        let peers: Vec<(String, KemPublic)> =
+            self.aggregator_keys(run, local)?.into_iter().filter(|(m, _)| *m != me).collect();
+        let mut machine =
+            Aggregator::new(ctx, &me, secret, &peers).map_err(|e| NodeError::Round(e.to_string()))?;
+        let mut broken = None;
+        let mut messages = machine.begin().map_err(|e| NodeError::Round(e.to_string()))?;
+        for (member, (_, share)) in local.contributions.get(&slot).into_iter().flatten() {
+            match machine.on_contribution(member, share) {
+                Ok(due) => messages.extend(due),
+                Err(e) => broken = Some((member.clone(), e.to_string())),
+            }
+        }
+        if let Some((member, why)) = broken {
+            self.keep_evidence(&member, &why, &[], now)?;
+            return self.give_up(key, "a contribution was refused", now);
+        }
+        local.aggregators.insert(slot, machine);
+        local.progress = now;
+        self.send_aggregate(key, local, slot, messages, now)
+    }
+
+    fn send_aggregate(
+        &mut self,
+        key: &(String, u32),
+        local: &mut RunLocal,
+        slot: Slot,
+        messages: Vec<rounds::Message>,
+        now: i64,
+    ) -> Result<(), NodeError> {
+        let mut frames = Vec::new();
+        for message in messages {
+            local.steps += 1;
+            let kind = format!("aggregate-{}", local.steps);
+            let (mut egress, bytes) = self.outgoing(
+                key,
+                slot,
+                &kind,
+                &message.to,
+                local.plan_digest,
+                message.bytes,
+                now,
+            )?;
+            egress.kind = "aggregate".into();
+            frames.push((egress, local.steps, bytes));
+        }
+        self.store.note_sent(&frames, None)?;
+        Ok(())
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn open_round(
+        &mut self,
+        s: &StudyState,
+        run: &Run,
+        key: &(String, u32),
+        local: &mut RunLocal,
+        slot: Slot,
+        machine: &mut Aggregator,
+        now: i64,
+    ) -> Result<(), NodeError> {
+        if self.may_start(&key.0, key.1, now).is_err() {
+            return Ok(());
+        }
+        // INVARIANT: the one right to open is taken, durably, before anything is sent.
+        if !self.store.take_opening(&key.0, key.1, slot.0, slot.1, &run.contributors.join(" "), now)? {
+            return Ok(());
+        }
+        let mut to = Vec::new();
+        for reader in local.readers(slot.0, run) {
+            let key_text = if reader == s.study.collector {
+                run.joined.get(&reader)
+            } else {
+                run.receipts.get(&reader).and_then(|r| r.kem.as_ref())
+            };
+            let text = key_text.ok_or_else(|| NodeError::Round(format!("no key of `{reader}`")))?;
+            to.push((reader, kem_public(text).map_err(|e| NodeError::Round(e.to_string()))?));
+        }
+        let messages = machine.open(&to).map_err(|e| NodeError::Round(e.to_string()))?;
+        let mut frames = Vec::new();
+        for message in messages {
+            let (egress, bytes) = self.outgoing(
+                key,
+                slot,
+                "opening",
+                &message.to,
+                local.plan_digest,
+                message.bytes,
+                now,
+            )?;
+            frames.push((egress, 0, bytes));
+        }
+        self.store.note_sent(&frames, None)?;
+        local.progress = now;
+        Ok(())
+    }
+
+    /// Reads openings that came, and takes the plan's step where one follows.
+    fn open_sums(
+        &mut self,
+        run: &Run,
+        key: &(String, u32),
+        local: &mut RunLocal,
+        now: i64,
+    ) -> Result<(), NodeError> {
+        loop {
+            let next = local.inbox.iter().find_map(|(slot, mail)| {
+                let opening = mail.iter().any(|(kind, _, _)| kind == "opening");
+                (opening && local.questions.contains_key(slot) && !local.sums.contains_key(slot))
+                    .then_some(*slot)
+            });
+            let Some(slot) = next else { return Ok(()) };
+            let mail = local.inbox.remove(&slot).unwrap_or_default();
+            let (openings, rest): (Vec<_>, Vec<_>) =
+                mail.into_iter().partition(|(kind, _, _)| kind == "opening");
+            if !rest.is_empty() {
+                local.inbox.insert(slot, rest);
+            }
+            if !local.readers(slot.0, run).contains(self.me()) {
+                self.keep_evidence("aggregators", "an opening that this node may not read", &[], now)?;
+                continue;
+            }
+            if !local.openings.contains_key(&slot) {
+                let Some((_, question)) = local.questions.get(&slot).cloned() else { continue };
+                let Some(ctx) = self.context(run, key, local, slot, question) else { continue };
+                let public = if local.study.collector == self.me() {
+                    run.joined.get(self.me())
+                } else {
+                    run.receipts.get(self.me()).and_then(|r| r.kem.as_ref())
+                };
+                let secret = self.kem_secret(public)?;
+                let me = self.me().to_string();
+                let opening = Opening::new(ctx, &me, secret).map_err(|e| NodeError::Round(e.to_string()))?;
+                local.openings.insert(slot, opening);
+            }
+            let mut broken = Vec::new();
+            if let Some(opening) = local.openings.get_mut(&slot) {
+                for (_, from, body) in openings {
+                    if let Err(e) = opening.on_message(&from, &body) {
+                        broken.push((from, e.to_string(), body));
+                    }
+                }
+            }
+            for (from, why, body) in broken {
+                self.keep_evidence(&from, &why, &body, now)?;
+            }
+            let raw = local.openings.get(&slot).and_then(Opening::sum).map(<[u128]>::to_vec);
+            if let Some(raw) = raw {
+                let layout =
+                    &local.plan.stages.get(slot.0 as usize).map(|s| s.layout.clone()).unwrap_or_default();
+                let contributors = run.contributors.len() as u32;
+                let values = privacy::decode(layout, &raw, contributors)
+                    .map_err(|e| NodeError::Round(e.to_string()))?;
+                local.progress = now;
+                self.summed(key, local, slot, Sums { contributors, values }, now)?;
+            }
+        }
+    }
+
+    fn summed(
+        &mut self,
+        key: &(String, u32),
+        local: &mut RunLocal,
+        slot: Slot,
+        sums: Sums,
+        now: i64,
+    ) -> Result<(), NodeError> {
+        if local.study.collector == self.me() {
+            self.commit_sum(key, slot, &sums, now)?;
+        }
+        if let Some(StageKind::Iterate { .. }) = local.kind(slot.0) {
+            let Some((question, _)) = local.questions.get(&slot).cloned() else { return Ok(()) };
+            let step = analysis::step(
+                &local.study,
+                &local.dictionary,
+                &local.plan,
+                slot.0 as usize,
+                &question,
+                &sums,
+            );
+            match step {
+                Step::Ask(next) => {
+                    let digest = question_digest(&next, Some(&sums))?;
+                    local.questions.insert((slot.0, slot.1 + 1), (next, digest));
+                }
+                Step::Done(outcome) => {
+                    local.outcomes.insert(slot.0, *outcome);
+                    local.done.insert(slot.0);
+                }
+                Step::Failed(_) => {
+                    local.failed = true;
+                }
+            }
+        } else {
+            local.done.insert(slot.0);
+        }
+        local.sums.insert(slot, sums);
+        Ok(())
+    }
+
+    /// The collector's salted commitment to an opened sum, on the record.
+    fn commit_sum(
+        &mut self,
+        key: &(String, u32),
+        slot: Slot,
+        sums: &Sums,
+        now: i64,
+    ) -> Result<(), NodeError> {
+        let mut salt = [0u8; 16];
+        getrandom::fill(&mut salt).map_err(|_| NodeError::Randomness)?;
+        let mut bytes = Vec::new();
+        for value in &sums.values {
+            bytes.extend(value.to_bits().to_be_bytes());
+        }
+        let commitment = record::salted("comity-sum/1", &salt, &bytes);
+        let name = format!("sum/{}/{}/{}/{}", key.0, key.1, slot.0, slot.1);
+        let sealed = self.keys.seal(&name, &[salt.as_slice(), &bytes].concat())?;
+        self.store.set_meta(&name, &sealed)?;
+        let body = charter::body::RoundCommit {
+            study: key.0.clone(),
+            run: key.1,
+            stage: slot.0,
+            round: slot.1,
+            commitment,
+        };
+        self.say_once(name, charter::body::RoundCommit::TYPE, &key.0, &body, now)
+    }
+
+    /// The collector's part: the guard's verdict, and the release when everything is in.
+    fn collect(
+        &mut self,
+        s: &StudyState,
+        run: &Run,
+        key: &(String, u32),
+        local: &mut RunLocal,
+        now: i64,
+    ) -> Result<(), NodeError> {
+        let verdict_key = format!("verdict/{}/{}", key.0, key.1);
+        if run.verdict.is_none()
+            && let Some(guard) = local.sums.get(&(0, 0))
+        {
+            let pass = crate::facts::guard_passes(self, s, run, local, guard);
+            let body = charter::body::RunVerdict { study: key.0.clone(), run: key.1, pass };
+            return self.say_once(verdict_key, charter::body::RunVerdict::TYPE, &key.0, &body, now);
+        }
+        if run.verdict.is_none() {
+            return Ok(());
+        }
+        if local.failed {
+            let body = charter::body::RunVerdict { study: key.0.clone(), run: key.1, pass: false };
+            return self.say_once(
+                format!("{verdict_key}/late"),
+                charter::body::RunVerdict::TYPE,
+                &key.0,
+                &body,
+                now,
+            );
+        }
+        if local.done.len() < local.plan.stages.len() {
+            return Ok(());
+        }
+        self.release(s, run, key, local, now)
+    }
+
+    fn release(
+        &mut self,
+        s: &StudyState,
+        run: &Run,
+        key: &(String, u32),
+        local: &mut RunLocal,
+        now: i64,
+    ) -> Result<(), NodeError> {
+        let Some(gate) = &run.release_gate else {
+            let name = format!("release-gate/{}/{}", key.0, key.1);
+            if self.has_said(&name, now) {
+                return Ok(());
+            }
+            let receipt = crate::facts::receipt(self, s, key.1, charter::Stage::Release, None, now)?;
+            return self.say_once(name, charter::body::GateReceipt::TYPE, &key.0, &receipt, now);
+        };
+        let name = format!("release/{}/{}", key.0, key.1);
+        if !gate.allow || self.has_said(&name, now) {
+            return Ok(());
+        }
+        let Some(release) = crate::facts::checked_release(self, s, run, local, key.1)? else {
+            let body = charter::body::RunVerdict { study: key.0.clone(), run: key.1, pass: false };
+            let late = format!("verdict/{}/{}/late", key.0, key.1);
+            return self.say_once(late, charter::body::RunVerdict::TYPE, &key.0, &body, now);
+        };
+        let output = Digest::of(release.bytes());
+        let me = self.me().to_string();
+        let names = recipients(&s.study);
+        let mut frames = Vec::new();
+        let mut sealed_digests = Vec::new();
+        for member in &names {
+            let text =
+                run.joined.get(member).ok_or_else(|| NodeError::Round(format!("no key of `{member}`")))?;
+            let public = kem_public(text).map_err(|e| NodeError::Round(e.to_string()))?;
+            let sealed = rounds::seal_release(&release, &me, member, &public)
+                .map_err(|e| NodeError::Round(e.to_string()))?;
+            sealed_digests.push(Digest::of(&sealed));
+            let (egress, bytes) =
+                self.outgoing(key, (0, 0), "output", member, local.plan_digest, sealed, now)?;
+            frames.push((egress, 0, bytes));
+        }
+        let body = charter::body::ReleasePublish {
+            study: key.0.clone(),
+            run: key.1,
+            output,
+            plan: run.plan,
+            contributors: run.contributors.clone(),
+            recipients: names,
+            sealed: sealed_digests,
+        };
+        self.store.note_sent(&frames, None)?;
+        self.say_once(name, charter::body::ReleasePublish::TYPE, &key.0, &body, now)
+    }
+
+    /// An output that the collector sent: kept sealed until the release is in force, then opened and checked.
+    pub(crate) fn take_output(&mut self, frame: &WireFrame, now: i64) -> Result<(), NodeError> {
+        let key = (frame.place.study.clone(), frame.place.run);
+        let collector = self.state.studies.get(&key.0).map(|s| s.study.collector.clone());
+        if collector.as_deref() != Some(frame.from.as_str()) {
+            return self.keep_evidence(
+                &frame.from,
+                "an output from somebody who does not collect",
+                &frame.body,
+                now,
+            );
+        }
+        self.store.add_output(&key.0, key.1, "sealed", &frame.body)
+    }
+
+    /// Opens outputs whose release is in force.
+    pub(crate) fn open_output(
+        &mut self,
+        s: &StudyState,
+        number: u32,
+        run: &Run,
+        now: i64,
+    ) -> Result<(), NodeError> {
+        let Some((release, _)) = &run.release else { return Ok(()) };
+        if self.store.output(&s.study.id, "recipient")?.is_some()
+            || !recipients(&s.study).iter().any(|m| m == self.me())
+        {
+            return Ok(());
+        }
+        let Some(sealed) = self.store.output(&s.study.id, "sealed")? else { return Ok(()) };
+        let key = (s.study.id.clone(), number);
+        if !release.sealed.contains(&Digest::of(&sealed)) {
+            self.store.drop_output(&key.0, number, "sealed")?;
+            return self.keep_evidence(
+                &s.study.collector,
+                "an output that is not the one released",
+                &sealed,
+                now,
+            );
+        }
+        let secret = self.kem_secret(run.joined.get(self.me()))?;
+        let (_, content) =
+            rounds::open_release(&secret, &key.0, key.1, &s.study.collector, self.me(), &sealed)
+                .map_err(|e| NodeError::Round(e.to_string()))?;
+        // The document carries its own salt, so its digest on the record gives nothing away (A4).
+        if Digest::of(&content) != release.output {
+            self.store.drop_output(&key.0, number, "sealed")?;
+            return self.keep_evidence(&s.study.collector, "an output that is not the one released", &sealed, now);
+        }
+        self.store.add_output(&key.0, number, "recipient", &content)
+    }
+
+    /// Gives a run up, on the record.
+    pub(crate) fn give_up(&mut self, key: &(String, u32), reason: &str, now: i64) -> Result<(), NodeError> {
+        let body = charter::body::RunLost { study: key.0.clone(), run: key.1, reason: reason.to_string() };
+        self.say_once(format!("lost/{}/{}", key.0, key.1), charter::body::RunLost::TYPE, &key.0, &body, now)
+    }
+
+    /// Runs that have stood still longer than `patience` milliseconds.
+    pub(crate) fn stalled(&self, now: i64, patience: i64) -> Vec<(String, u32)> {
+        self.runs
+            .iter()
+            .filter(|(_, l)| now.saturating_sub(l.progress.max(l.started)) > patience)
+            .map(|(k, _)| k.clone())
+            .collect()
+    }
+
+    /// The results in the study's order, unchecked, for the release check alone; nothing if one failed.
+    pub(crate) fn results(&self, local: &RunLocal) -> Option<Vec<record::Value>> {
+        let mut results: Vec<AnalysisResult> = local.outcomes.values().cloned().collect();
+        let once = local.plan.stages.iter().position(|s| s.kind == StageKind::Once);
+        if let Some(stage) = once {
+            let sums = local.sums.get(&(stage as u32, 0))?;
+            results.extend(analysis::combine_once(&local.study, &local.dictionary, &local.plan, sums).ok()?);
+        }
+        results.sort_by_key(|r| r.index);
+        results.iter().map(|r| record::canon::to_value(r).ok()).collect()
+    }
+
+    /// The opened sum of a stage's only round.
+    pub(crate) fn sum_of(local: &RunLocal, stage: u32) -> Option<&Sums> {
+        local.sums.get(&(stage, 0))
+    }
+}
+
+/// A key of a run as it stands on the record.
+fn kem_public(text: &str) -> Result<KemPublic, rounds::RoundError> {
+    KemPublic::from_bytes(&hex::decode(text).unwrap_or_default())
+}

@@ -1,0 +1,279 @@
+//! The shell around a node: one thread owns it, tasks carry statements, frames and commands to and from it.
+
+use crate::control::{Command, Reply};
+use crate::core::Node;
+use crate::{NodeError, now_ms};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Notify, oneshot};
+use wire::{HubClient, TlsIdentity, WireError};
+
+/// Largest command or answer on the control socket, bytes.
+const MAX_MESSAGE: usize = 64 << 20;
+/// Clock ticks of a quiet node.
+const TICK: Duration = Duration::from_millis(250);
+
+type Job = Box<dyn FnOnce(&mut Node) + Send>;
+
+/// A handle to the thread that owns the node.
+#[derive(Clone)]
+struct Actor {
+    jobs: mpsc::Sender<Job>,
+}
+
+impl Actor {
+    fn start(mut node: Node, wake: Arc<Notify>) -> Result<Actor, NodeError> {
+        let (jobs, inbox) = mpsc::channel::<Job>();
+        let run = move || {
+            loop {
+                match inbox.recv_timeout(TICK) {
+                    Ok(job) => {
+                        job(&mut node);
+                        // What came together is taken together, before the steps that follow from it.
+                        while let Ok(job) = inbox.try_recv() {
+                            job(&mut node);
+                        }
+                    }
+                    Err(mpsc::RecvTimeoutError::Timeout) => {}
+                    Err(mpsc::RecvTimeoutError::Disconnected) => return,
+                }
+                if let Err(e) = node.tick(now_ms()) {
+                    tracing::error!("a step failed: {}", e.public());
+                }
+                wake.notify_one();
+            }
+        };
+        std::thread::Builder::new()
+            .name("node".into())
+            .spawn(run)
+            .map_err(|e| NodeError::Input(format!("no thread for the node: {e}")))?;
+        Ok(Actor { jobs })
+    }
+
+    /// Runs a function on the node and gives its result.
+    async fn ask<T: Send + 'static>(
+        &self,
+        f: impl FnOnce(&mut Node) -> T + Send + 'static,
+    ) -> Result<T, NodeError> {
+        let (tx, rx) = oneshot::channel();
+        let job: Job = Box::new(move |node| {
+            let _ = tx.send(f(node));
+        });
+        let gone = || NodeError::Input("the node has shut down".into());
+        self.jobs.send(job).map_err(|_| gone())?;
+        rx.await.map_err(|_| gone())
+    }
+}
+
+/// The control socket in a node's folder.
+pub fn socket(dir: &Path) -> PathBuf {
+    dir.join("control.sock")
+}
+
+/// Takes the folder for one process.
+fn lock(dir: &Path) -> Result<std::fs::File, NodeError> {
+    let path = dir.join("node.lock");
+    let file = std::fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(|e| NodeError::io(&path, e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => {
+            Err(NodeError::Input(format!("`{}` is in use by another process of this node", dir.display())))
+        }
+        Err(std::fs::TryLockError::Error(e)) => Err(NodeError::io(&path, e)),
+    }
+}
+
+/// Serves a node until `stop` resolves.
+pub async fn serve(dir: &Path, stop: impl Future<Output = ()>) -> Result<(), NodeError> {
+    let _lock = lock(dir)?;
+    let mut node = Node::open(dir)?;
+    let (addr, hub_key) = node.hub()?;
+    let identity = TlsIdentity::from_seed(&node.keys().tls_seed())?;
+    let client = HubClient::new(&identity, &addr, hub_key)?;
+    node.reread_mail(now_ms())?;
+
+    let path = socket(dir);
+    let _ = std::fs::remove_file(&path);
+    let listener = UnixListener::bind(&path).map_err(|e| NodeError::io(&path, e))?;
+    crate::private(&path)?;
+
+    let wake = Arc::new(Notify::new());
+    let actor = Actor::start(node, wake.clone())?;
+    let control = tokio::spawn(control(listener, actor.clone()));
+    let outbound = tokio::spawn(outbound(client.clone(), actor.clone(), wake));
+    let inbound = tokio::spawn(inbound(client, actor.clone()));
+    stop.await;
+    control.abort();
+    outbound.abort();
+    inbound.abort();
+    let _ = std::fs::remove_file(&path);
+    Ok(())
+}
+
+async fn control(listener: UnixListener, actor: Actor) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let actor = actor.clone();
+        tokio::spawn(async move {
+            if let Err(e) = answer(stream, actor).await {
+                tracing::debug!("control: {e}");
+            }
+        });
+    }
+}
+
+async fn answer(mut stream: UnixStream, actor: Actor) -> std::io::Result<()> {
+    let mut bytes = Vec::new();
+    (&mut stream).take(MAX_MESSAGE as u64).read_to_end(&mut bytes).await?;
+    let reply = match serde_json::from_slice::<Command>(&bytes) {
+        Ok(command) => match actor.ask(move |node| node.handle(command, now_ms())).await {
+            Ok(reply) => reply,
+            Err(e) => Reply::could_not(&e),
+        },
+        Err(e) => {
+            Reply::could_not(&NodeError::Input(format!("a command that this version does not know: {e}")))
+        }
+    };
+    let bytes = serde_json::to_vec(&reply).unwrap_or_default();
+    stream.write_all(&bytes).await?;
+    stream.shutdown().await
+}
+
+/// Carries what the node has queued to the hub: cosignatures, statements in order, frames together.
+async fn outbound(client: HubClient, actor: Actor, wake: Arc<Notify>) {
+    let mut pause = Duration::from_millis(50);
+    loop {
+        tokio::select! {
+            () = wake.notified() => {}
+            () = tokio::time::sleep(Duration::from_millis(500)) => {}
+        }
+        match flush(&client, &actor).await {
+            Ok(()) => pause = Duration::from_millis(50),
+            Err(e) => {
+                tracing::warn!("the hub was not reached: {e}");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(5));
+            }
+        }
+    }
+}
+
+async fn flush(client: &HubClient, actor: &Actor) -> Result<(), NodeError> {
+    loop {
+        let lines = actor.ask(Node::take_cosignatures).await?;
+        for (size, line) in &lines {
+            match client.cosign(*size, line).await {
+                Err(e) if e.is_transient() => return Err(e.into()),
+                Err(e) => tracing::warn!("a cosignature was refused: {e}"),
+                Ok(()) => {}
+            }
+        }
+        let statements = actor.ask(|node| node.queued()).await??;
+        for (id, bytes) in &statements {
+            let refusal = match client.submit_bytes(bytes.clone()).await {
+                Ok(_) => None,
+                Err(WireError::Refused { status, .. }) if status == 429 || status >= 500 => {
+                    return Err(NodeError::Input("the hub asks to wait".into()));
+                }
+                Err(e) if e.is_transient() => return Err(e.into()),
+                Err(e) => Some(e.to_string()),
+            };
+            let id = id.clone();
+            actor.ask(move |node| node.answered(&id, refusal.as_deref(), now_ms())).await??;
+        }
+        let frames = actor.ask(|node| node.undelivered()).await??;
+        let mut sending = tokio::task::JoinSet::new();
+        let some = !frames.is_empty();
+        for (row, bytes) in frames {
+            let client = client.clone();
+            sending.spawn(async move { (row, client.send_mail_bytes(bytes).await) });
+        }
+        let mut failed = None;
+        while let Some(done) = sending.join_next().await {
+            let Ok((row, sent)) = done else { continue };
+            match sent {
+                Ok(()) => actor.ask(move |node| node.delivered(row)).await??,
+                Err(e) => failed = Some(e),
+            }
+        }
+        if let Some(e) = failed {
+            return Err(e.into());
+        }
+        if lines.is_empty() && statements.is_empty() && !some {
+            return Ok(());
+        }
+    }
+}
+
+/// Fetches what is new: entries, cosignatures, mail.
+async fn inbound(client: HubClient, actor: Actor) {
+    let mut pause = Duration::from_millis(50);
+    loop {
+        match fetch(&client, &actor).await {
+            Ok(()) => pause = Duration::from_millis(50),
+            Err(e) => {
+                tracing::warn!("sync: {}", e.public());
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(5));
+            }
+        }
+    }
+}
+
+async fn fetch(client: &HubClient, actor: &Actor) -> Result<(), NodeError> {
+    let have = actor.ask(|node| node.have()).await??;
+    let news = client.sync(have, Duration::from_secs(10)).await?;
+    if let Some(note) = news.checkpoint {
+        if news.size > have.size {
+            let entries = client.entries(have.size, news.size).await?;
+            actor.ask(move |node| node.extend(&note, &entries, now_ms())).await??;
+        } else {
+            actor.ask(move |node| node.sealed(&note, now_ms())).await??;
+        }
+    }
+    if let Some(note) = news.sealed_checkpoint {
+        actor.ask(move |node| node.sealed(&note, now_ms())).await??;
+    }
+    if news.mail > have.mail {
+        for mail in client.fetch_mail(have.mail).await? {
+            actor.ask(move |node| node.mail(mail.seq, &mail.frame, now_ms())).await??;
+        }
+    }
+    Ok(())
+}
+
+/// Sends a command to a running node; without one, opens the folder and answers from there.
+pub fn call(dir: &Path, command: Command) -> Result<Reply, NodeError> {
+    use std::io::{Read, Write};
+    let path = socket(dir);
+    match std::os::unix::net::UnixStream::connect(&path) {
+        Ok(mut stream) => {
+            let fail = |e| NodeError::io(&path, e);
+            let bytes = serde_json::to_vec(&command).map_err(|e| NodeError::Input(e.to_string()))?;
+            stream.write_all(&bytes).map_err(fail)?;
+            stream.shutdown(std::net::Shutdown::Write).map_err(fail)?;
+            let mut answer = Vec::new();
+            stream.take(MAX_MESSAGE as u64).read_to_end(&mut answer).map_err(fail)?;
+            serde_json::from_slice(&answer)
+                .map_err(|_| NodeError::Input("the node gave no answer; see its log".into()))
+        }
+        Err(_) => {
+            let _lock = lock(dir)?;
+            let mut node = Node::open(dir)?;
+            let mut reply = node.handle(command, now_ms());
+            if !reply.statements.is_empty() {
+                reply.text.push_str("\nthe node is not being served: what it said is kept and leaves with `comity node serve`");
+                reply.statements.clear();
+            }
+            Ok(reply)
+        }
+    }
+}

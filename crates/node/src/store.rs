@@ -1,0 +1,385 @@
+//! The node's own store: SQLite in WAL mode with `synchronous=FULL`. One actor owns it.
+//!
+//! Promise: when a method returns, what it wrote survives a crash. What is sent to others (cosignatures,
+//! contributions, openings) is written here before it leaves, and is only ever resent verbatim (A9).
+
+use crate::NodeError;
+use rusqlite::{Connection, OptionalExtension, params};
+use std::path::Path;
+
+/// The store.
+pub struct Store {
+    db: Connection,
+}
+
+/// One thing that left this site, as the egress report shows it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Egress {
+    /// When, milliseconds.
+    pub time: i64,
+    /// The study.
+    pub study: String,
+    /// The run.
+    pub run: u32,
+    /// Index of the stage in the plan.
+    pub stage: u32,
+    /// The round in the stage.
+    pub round: u32,
+    /// `contribution`, `aggregate`, `opening`, `output` or `stop`.
+    pub kind: String,
+    /// To whom.
+    pub to: String,
+    /// Bytes of the frame.
+    pub bytes: u64,
+    /// Entries in the vector; 0 where the frame carries none of this site's own.
+    pub cells: u64,
+    /// The approval under which it left: the index of the steward's vote, or -1.
+    pub approval: i64,
+    /// Digest of the layout.
+    pub layout: String,
+}
+
+/// Something wrong that another party sent, kept.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Evidence {
+    /// When, milliseconds.
+    pub time: i64,
+    /// Who sent it, as far as that is known.
+    pub from: String,
+    /// What is wrong with it.
+    pub what: String,
+}
+
+/// A dataset that this node holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalDataset {
+    /// Its name.
+    pub name: String,
+    /// The source file.
+    pub path: String,
+    /// The mapping's text.
+    pub mapping: String,
+    /// Salt of the mapping's digest on the record.
+    pub salt: [u8; 16],
+}
+
+const SCHEMA: &str = "
+create table if not exists meta(key text primary key, value blob not null) strict;
+create table if not exists entries(idx integer primary key, bytes blob not null) strict;
+create table if not exists datasets(name text primary key, path text not null, mapping text not null, salt blob not null) strict;
+create table if not exists kem(public text primary key, study text not null, run integer not null, secret blob not null) strict;
+create table if not exists sent(
+  study text not null, run integer not null, stage integer not null, round integer not null, kind text not null,
+  receiver text not null, step integer not null, time integer not null, cells integer not null, approval integer not null,
+  layout text not null, frame blob not null, delivered integer not null default 0,
+  primary key(study, run, stage, round, kind, receiver, step)) strict;
+create table if not exists contributed(study text not null, run integer not null, stage integer not null, round integer not null,
+  question text not null, primary key(study, run, stage, round)) strict;
+create table if not exists opened(study text not null, run integer not null, stage integer not null, round integer not null,
+  contributors text not null, time integer not null, primary key(study, run, stage, round)) strict;
+create table if not exists mail(seq integer primary key, study text not null, run integer not null, frame blob not null) strict;
+create table if not exists outbox(id text primary key, bytes blob not null) strict;
+create table if not exists evidence(id integer primary key, time integer not null, sender text not null, what text not null, frame blob not null) strict;
+create table if not exists outputs(study text not null, run integer not null, role text not null, body blob not null, primary key(study, run, role)) strict;
+";
+
+impl Store {
+    /// Opens or creates the store.
+    pub fn open(path: &Path) -> Result<Store, NodeError> {
+        let db = Connection::open(path)?;
+        db.pragma_update(None, "journal_mode", "WAL")?;
+        db.pragma_update(None, "synchronous", "FULL")?;
+        db.execute_batch(SCHEMA)?;
+        crate::private(path)?;
+        Ok(Store { db })
+    }
+
+    /// Reads a value.
+    pub fn meta(&self, key: &str) -> Result<Option<Vec<u8>>, NodeError> {
+        let mut query = self.db.prepare_cached("select value from meta where key = ?1")?;
+        Ok(query.query_row([key], |r| r.get(0)).optional()?)
+    }
+
+    /// Reads a value as text.
+    pub fn meta_text(&self, key: &str) -> Result<Option<String>, NodeError> {
+        Ok(self.meta(key)?.and_then(|v| String::from_utf8(v).ok()))
+    }
+
+    /// Writes a value.
+    pub fn set_meta(&self, key: &str, value: &[u8]) -> Result<(), NodeError> {
+        self.db.prepare_cached("insert or replace into meta values(?1, ?2)")?.execute(params![key, value])?;
+        Ok(())
+    }
+
+    /// Appends entries that follow the last one kept, all or none, together with the checkpoint that proves them.
+    pub fn append(&mut self, first: u64, entries: &[Vec<u8>], checkpoint: &str) -> Result<(), NodeError> {
+        let tx = self.db.transaction()?;
+        for (offset, bytes) in entries.iter().enumerate() {
+            tx.prepare_cached("insert into entries values(?1, ?2)")?
+                .execute(params![(first + offset as u64) as i64, bytes])?;
+        }
+        tx.prepare_cached("insert or replace into meta values('checkpoint', ?1)")?
+            .execute([checkpoint.as_bytes()])?;
+        tx.commit()?;
+        Ok(())
+    }
+
+    /// All entries in order.
+    pub fn entries(&self) -> Result<Vec<Vec<u8>>, NodeError> {
+        let mut query = self.db.prepare("select bytes from entries order by idx")?;
+        let rows = query.query_map([], |r| r.get(0))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Keeps a dataset's place and mapping.
+    pub fn add_dataset(&self, d: &LocalDataset) -> Result<(), NodeError> {
+        self.db.execute(
+            "insert or replace into datasets values(?1, ?2, ?3, ?4)",
+            params![d.name, d.path, d.mapping, d.salt.as_slice()],
+        )?;
+        Ok(())
+    }
+
+    /// A dataset by name.
+    pub fn dataset(&self, name: &str) -> Result<Option<LocalDataset>, NodeError> {
+        let mut query =
+            self.db.prepare_cached("select name, path, mapping, salt from datasets where name = ?1")?;
+        Ok(query
+            .query_row([name], |r| {
+                let salt: Vec<u8> = r.get(3)?;
+                let salt = salt.try_into().unwrap_or([0u8; 16]);
+                Ok(LocalDataset { name: r.get(0)?, path: r.get(1)?, mapping: r.get(2)?, salt })
+            })
+            .optional()?)
+    }
+
+    /// Keeps a run key, sealed.
+    pub fn add_kem(&self, public: &str, study: &str, run: u32, sealed: &[u8]) -> Result<(), NodeError> {
+        self.db.execute(
+            "insert or replace into kem values(?1, ?2, ?3, ?4)",
+            params![public, study, run, sealed],
+        )?;
+        Ok(())
+    }
+
+    /// A run key, sealed.
+    pub fn kem(&self, public: &str) -> Result<Option<Vec<u8>>, NodeError> {
+        let mut query = self.db.prepare_cached("select secret from kem where public = ?1")?;
+        Ok(query.query_row([public], |r| r.get(0)).optional()?)
+    }
+
+    /// Erases all keys of a run.
+    pub fn erase_kem(&self, study: &str, run: u32) -> Result<usize, NodeError> {
+        // Overwrite before delete: the page may stay in the file otherwise.
+        self.db.execute(
+            "update kem set secret = zeroblob(length(secret)) where study = ?1 and run = ?2",
+            params![study, run],
+        )?;
+        let erased = self.db.execute("delete from kem where study = ?1 and run = ?2", params![study, run])?;
+        Ok(erased)
+    }
+
+    /// Notes frames about to be sent, all or none. A frame already noted under the same key is left as it is, and
+    /// the one noted first is what will be sent: shares are only ever resent verbatim.
+    pub fn note_sent(
+        &mut self,
+        frames: &[(Egress, u32, Vec<u8>)],
+        contribution: Option<&str>,
+    ) -> Result<bool, NodeError> {
+        let tx = self.db.transaction()?;
+        if let (Some(question), Some((e, _, _))) = (contribution, frames.first()) {
+            let fresh = tx
+                .prepare_cached("insert or ignore into contributed values(?1, ?2, ?3, ?4, ?5)")?
+                .execute(params![e.study, e.run, e.stage, e.round, question])?;
+            if fresh == 0 {
+                return Ok(false);
+            }
+        }
+        for (e, step, bytes) in frames {
+            tx.prepare_cached(
+                "insert or ignore into sent values(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, 0)",
+            )?
+            .execute(params![
+                e.study,
+                e.run,
+                e.stage,
+                e.round,
+                e.kind,
+                e.to,
+                step,
+                e.time,
+                e.cells as i64,
+                e.approval,
+                e.layout,
+                bytes
+            ])?;
+        }
+        tx.commit()?;
+        Ok(true)
+    }
+
+    /// Frames noted and not yet handed to the hub, oldest first.
+    pub fn undelivered(&self) -> Result<Vec<(i64, Vec<u8>)>, NodeError> {
+        let mut query = self
+            .db
+            .prepare_cached("select rowid, frame from sent where delivered = 0 order by rowid limit 64")?;
+        let rows = query.query_map([], |r| Ok((r.get(0)?, r.get(1)?)))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Marks a frame as handed over.
+    pub fn delivered(&self, rowid: i64) -> Result<(), NodeError> {
+        self.db.prepare_cached("update sent set delivered = 1 where rowid = ?1")?.execute([rowid])?;
+        Ok(())
+    }
+
+    /// Withdraws frames that were not handed over yet: a stop outruns them.
+    pub fn withdraw_undelivered(&self) -> Result<usize, NodeError> {
+        Ok(self.db.execute("delete from sent where delivered = 0 and kind <> 'stop'", [])?)
+    }
+
+    /// Whether this node has answered that round.
+    pub fn has_contributed(&self, study: &str, run: u32, stage: u32, round: u32) -> Result<bool, NodeError> {
+        let mut query = self.db.prepare_cached(
+            "select 1 from contributed where study = ?1 and run = ?2 and stage = ?3 and round = ?4",
+        )?;
+        Ok(query.exists(params![study, run, stage, round])?)
+    }
+
+    /// Takes the one right to open a round, for one set of contributors; `false` when it was taken before.
+    pub fn take_opening(
+        &self,
+        study: &str,
+        run: u32,
+        stage: u32,
+        round: u32,
+        contributors: &str,
+        time: i64,
+    ) -> Result<bool, NodeError> {
+        let taken = self
+            .db
+            .prepare_cached("insert or ignore into opened values(?1, ?2, ?3, ?4, ?5, ?6)")?
+            .execute(params![study, run, stage, round, contributors, time])?;
+        Ok(taken == 1)
+    }
+
+    /// Whether the round was opened by this node.
+    pub fn has_opened(&self, study: &str, run: u32, stage: u32, round: u32) -> Result<bool, NodeError> {
+        let mut query = self.db.prepare_cached(
+            "select 1 from opened where study = ?1 and run = ?2 and stage = ?3 and round = ?4",
+        )?;
+        Ok(query.exists(params![study, run, stage, round])?)
+    }
+
+    /// Keeps a frame from the mailbox; the hub may forget it from then on.
+    pub fn add_mail(&self, seq: u64, study: &str, run: u32, frame: &[u8]) -> Result<(), NodeError> {
+        self.db
+            .prepare_cached("insert or ignore into mail values(?1, ?2, ?3, ?4)")?
+            .execute(params![seq as i64, study, run, frame])?;
+        self.set_meta("mail", seq.to_string().as_bytes())
+    }
+
+    /// Number of the last frame taken.
+    pub fn mail_cursor(&self) -> Result<u64, NodeError> {
+        Ok(self.meta_text("mail")?.and_then(|t| t.parse().ok()).unwrap_or(0))
+    }
+
+    /// Frames kept, in order, for a node that starts again.
+    pub fn mail(&self) -> Result<Vec<Vec<u8>>, NodeError> {
+        let mut query = self.db.prepare("select frame from mail order by seq")?;
+        let rows = query.query_map([], |r| r.get(0))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Forgets the frames of a run that is over.
+    pub fn drop_mail(&self, study: &str, run: u32) -> Result<(), NodeError> {
+        self.db.execute("delete from mail where study = ?1 and run = ?2", params![study, run])?;
+        Ok(())
+    }
+
+    /// Keeps a signed statement until the hub has promised to include it.
+    pub fn queue(&self, id: &str, bytes: &[u8]) -> Result<(), NodeError> {
+        self.db.prepare_cached("insert or ignore into outbox values(?1, ?2)")?.execute(params![id, bytes])?;
+        Ok(())
+    }
+
+    /// Statements not yet promised, oldest first.
+    pub fn queued(&self) -> Result<Vec<(String, Vec<u8>)>, NodeError> {
+        let mut query = self.db.prepare_cached("select id, bytes from outbox order by rowid limit 64")?;
+        let rows = query.query_map([], |r| Ok((r.get(0)?, r.get(1)?)))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Forgets a statement that the hub has promised or refused for good.
+    pub fn dequeue(&self, id: &str) -> Result<(), NodeError> {
+        self.db.prepare_cached("delete from outbox where id = ?1")?.execute([id])?;
+        Ok(())
+    }
+
+    /// What left this site since `since` (milliseconds).
+    pub fn egress(&self, since: i64) -> Result<Vec<Egress>, NodeError> {
+        let mut query = self.db.prepare(
+            "select time, study, run, stage, round, kind, receiver, length(frame), cells, approval, layout from sent
+             where time >= ?1 and delivered = 1 order by rowid",
+        )?;
+        let rows = query.query_map([since], |r| {
+            Ok(Egress {
+                time: r.get(0)?,
+                study: r.get(1)?,
+                run: r.get(2)?,
+                stage: r.get(3)?,
+                round: r.get(4)?,
+                kind: r.get(5)?,
+                to: r.get(6)?,
+                bytes: r.get::<_, i64>(7)? as u64,
+                cells: r.get::<_, i64>(8)? as u64,
+                approval: r.get(9)?,
+                layout: r.get(10)?,
+            })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Keeps something wrong that another party sent.
+    pub fn add_evidence(&self, e: &Evidence, frame: &[u8]) -> Result<(), NodeError> {
+        self.db.execute(
+            "insert into evidence(time, sender, what, frame) values(?1, ?2, ?3, ?4)",
+            params![e.time, e.from, e.what, frame],
+        )?;
+        Ok(())
+    }
+
+    /// Everything wrong that others sent.
+    pub fn evidence(&self) -> Result<Vec<Evidence>, NodeError> {
+        let mut query = self.db.prepare("select time, sender, what from evidence order by id")?;
+        let rows =
+            query.query_map([], |r| Ok(Evidence { time: r.get(0)?, from: r.get(1)?, what: r.get(2)? }))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Keeps an output (`role` is `collector` or `recipient`).
+    pub fn add_output(&self, study: &str, run: u32, role: &str, body: &[u8]) -> Result<(), NodeError> {
+        self.db.execute(
+            "insert or replace into outputs values(?1, ?2, ?3, ?4)",
+            params![study, run, role, body],
+        )?;
+        Ok(())
+    }
+
+    /// An output of the newest run.
+    pub fn output(&self, study: &str, role: &str) -> Result<Option<Vec<u8>>, NodeError> {
+        let mut query = self.db.prepare_cached(
+            "select body from outputs where study = ?1 and role = ?2 order by run desc limit 1",
+        )?;
+        Ok(query.query_row([study, role], |r| r.get(0)).optional()?)
+    }
+
+    /// Destroys the collector's copy of an output.
+    pub fn drop_output(&self, study: &str, run: u32, role: &str) -> Result<(), NodeError> {
+        self.db.execute(
+            "delete from outputs where study = ?1 and run = ?2 and role = ?3",
+            params![study, run, role],
+        )?;
+        Ok(())
+    }
+}

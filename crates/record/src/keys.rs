@@ -1,0 +1,204 @@
+//! Ed25519 keys and signatures, verified strictly.
+//!
+//! Ed25519 verifiers in the world disagree on odd encodings (RFC 8032 leaves room, ZIP-215 accepts more). What one
+//! member calls valid another must too, so keys are refused here unless they are canonical points of large order,
+//! and signatures unless `verify_strict` of ed25519-dalek accepts them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::digest::{excerpt, hex32};
+
+/// A key or a signature that is not acceptable.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// Not a public key of large order in its canonical encoding.
+    #[error("found `{found}`, expected an Ed25519 public key of 64 lower-case hexadecimal characters")]
+    PublicKey {
+        /// The text or bytes found, as hexadecimal.
+        found: String,
+    },
+    /// Not 64 bytes in strict base64.
+    #[error("found `{found}`, expected an Ed25519 signature of 64 bytes in base64")]
+    Signature {
+        /// The text found.
+        found: String,
+    },
+    /// The signature is not by this key over these bytes.
+    #[error("signature does not verify under key `{key}`")]
+    Invalid {
+        /// The key that it was checked under.
+        key: PublicKey,
+    },
+}
+
+/// An Ed25519 secret key. Wiped when dropped; has no `Debug` and no `Clone`, so that it does not spread by accident.
+///
+/// ```compile_fail,E0277
+/// println!("{:?}", record::SecretKey::from_seed([0; 32]));
+/// ```
+pub struct SecretKey(SigningKey);
+
+impl SecretKey {
+    /// The key of a 32-byte seed (RFC 8032, 5.1.5), which comes from the operating system's randomness or from a
+    /// key file. The copy handed in is wiped.
+    pub fn from_seed(mut seed: [u8; 32]) -> Self {
+        let key = SigningKey::from_bytes(&seed);
+        seed.zeroize();
+        SecretKey(key)
+    }
+
+    /// The seed, for the one place that writes the key file.
+    pub fn to_seed(&self) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(self.0.to_bytes())
+    }
+
+    /// The public half.
+    pub fn public(&self) -> PublicKey {
+        PublicKey(self.0.verifying_key().to_bytes())
+    }
+
+    /// Signs exactly `bytes`. What keeps one use of a key apart from another is in the bytes: see [`pae`].
+    pub fn sign(&self, bytes: &[u8]) -> Signature {
+        Signature(self.0.sign(bytes).to_bytes())
+    }
+}
+
+/// An Ed25519 public key: a canonical encoding of a point of large order. As text: 64 lower-case hexadecimal
+/// characters.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PublicKey([u8; 32]);
+
+impl PublicKey {
+    /// The key that these bytes encode.
+    ///
+    /// # Errors
+    /// When they are no point, a point of small order, or an encoding other than the canonical one.
+    pub fn from_bytes(bytes: [u8; 32]) -> Result<Self, KeyError> {
+        let refused = || KeyError::PublicKey { found: hex::encode(bytes) };
+        let key = VerifyingKey::from_bytes(&bytes).map_err(|_| refused())?;
+        if key.is_weak() || !canonical_y(&bytes) {
+            return Err(refused());
+        }
+        Ok(PublicKey(bytes))
+    }
+
+    /// Its 32 bytes.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// Checks that `signature` is this key's over exactly `bytes`.
+    ///
+    /// # Errors
+    /// [`KeyError::Invalid`] if it is not.
+    pub fn verify_strict(&self, bytes: &[u8], signature: &Signature) -> Result<(), KeyError> {
+        let invalid = |_| KeyError::Invalid { key: *self };
+        let key = VerifyingKey::from_bytes(&self.0).map_err(invalid)?;
+        key.verify_strict(bytes, &ed25519_dalek::Signature::from_bytes(&signature.0)).map_err(invalid)
+    }
+}
+
+/// Whether the y coordinate is below p = 2^255 − 19 (RFC 8032, 5.1.3). The other way to be non-canonical, x = 0 with
+/// its sign bit set, is a point of small order.
+fn canonical_y(bytes: &[u8; 32]) -> bool {
+    let [low, middle @ .., high] = bytes;
+    !(high & 0x7f == 0x7f && middle.iter().all(|b| *b == 0xff) && *low >= 0xed)
+}
+
+impl FromStr for PublicKey {
+    type Err = KeyError;
+    fn from_str(text: &str) -> Result<Self, KeyError> {
+        let bytes = hex32(text).ok_or_else(|| KeyError::PublicKey { found: excerpt(text) })?;
+        PublicKey::from_bytes(bytes)
+    }
+}
+
+impl fmt::Display for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for PublicKey {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for PublicKey {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        String::deserialize(d)?.parse().map_err(de::Error::custom)
+    }
+}
+
+/// An Ed25519 signature, 64 bytes. As text: base64 with padding, in its one spelling.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Signature([u8; 64]);
+
+impl Signature {
+    /// The signature that these bytes are; whether it is valid is another question.
+    pub const fn from_bytes(bytes: [u8; 64]) -> Self {
+        Signature(bytes)
+    }
+
+    /// Its 64 bytes.
+    pub const fn as_bytes(&self) -> &[u8; 64] {
+        &self.0
+    }
+}
+
+impl FromStr for Signature {
+    type Err = KeyError;
+    fn from_str(text: &str) -> Result<Self, KeyError> {
+        BASE64_STANDARD
+            .decode(text)
+            .ok()
+            .and_then(|bytes| bytes.try_into().ok())
+            .map(Signature)
+            .ok_or_else(|| KeyError::Signature { found: excerpt(text) })
+    }
+}
+
+impl fmt::Display for Signature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&BASE64_STANDARD.encode(self.0))
+    }
+}
+
+impl fmt::Debug for Signature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for Signature {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Signature {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        String::deserialize(d)?.parse().map_err(de::Error::custom)
+    }
+}
+
+/// DSSE pre-authentication encoding, `PAE(type, body)`: what a signature of this house is over, so that a signature
+/// made for one purpose is none for another. (DSSE v1 protocol: `"DSSEv1" SP LEN(type) SP type SP LEN(body) SP body`.)
+pub fn pae(payload_type: &str, body: &[u8]) -> Vec<u8> {
+    let head = format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), body.len());
+    [head.as_bytes(), body].concat()
+}
