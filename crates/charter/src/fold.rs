@@ -7,6 +7,9 @@ use record::{Digest, Entry, Statement};
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// How far clocks may be apart, milliseconds: the stamp of an entry may lie that much before its own validity.
+const SKEW: i64 = 60_000;
+
 /// Why a statement is void. The text is part of the state, so it never changes for a released version.
 type Fold = Result<(), String>;
 
@@ -56,7 +59,7 @@ impl State {
             return void("past its own validity");
         }
         if let Some(from) = statement.valid_from
-            && from > time
+            && from > time.saturating_add(SKEW)
         {
             return void("before its own validity");
         }

@@ -25,18 +25,13 @@ pub(crate) struct Maker<'m> {
 }
 
 enum Way {
-    Field {
-        at: usize,
-        recode: BTreeMap<String, Value>,
-        missing: BTreeSet<String>,
-    },
-    Cases {
-        cases: Vec<(Vec<(usize, BTreeSet<String>)>, Value)>,
-        otherwise: Option<Value>,
-        fields: Vec<usize>,
-    },
+    Field { at: usize, recode: BTreeMap<String, Value>, missing: BTreeSet<String> },
+    Cases { cases: Vec<(Vec<Test>, Value)>, otherwise: Option<Value>, fields: Vec<usize> },
     Absent,
 }
+
+/// A source column by position, and the texts that it may hold.
+type Test = (usize, BTreeSet<String>);
 
 /// A dictionary value from its written form: a level's code, a number within bounds, or `missing`.
 pub(crate) fn written(column: &Column, text: &str) -> Option<Value> {
@@ -96,8 +91,7 @@ impl<'m> Maker<'m> {
         match &self.way {
             Way::Absent => Ok(None),
             Way::Cases { cases, otherwise, fields } => {
-                let holds =
-                    |(at, texts): &(usize, BTreeSet<String>)| texts.contains(&self.rule.folded(row(*at)));
+                let holds = |(at, texts): &Test| texts.contains(&self.rule.folded(row(*at)));
                 let case = cases.iter().find(|(conditions, _)| conditions.iter().all(holds));
                 case.map(|(_, value)| *value).or(*otherwise).ok_or_else(|| Unexpected {
                     fields: fields.clone(),

@@ -8,7 +8,7 @@
 //! Errors here quote what they found, which is data of persons: [`EngineError`] prints it for the steward at the
 //! site, while its `Debug` and [`EngineError::public`] say only what kind of thing went wrong.
 //!
-//! ```ignore
+//! ```text
 //! let dictionary = study::Dictionary::parse("dictionary.toml", &text)?;
 //! let mapping = study::Mapping::parse_with("mapping.toml", &text, &dictionary)?;
 //! let site = engine::Governed::open(Path::new("site.csv"), &mapping, &dictionary)?;

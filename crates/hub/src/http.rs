@@ -1,9 +1,10 @@
 //! The hub's answers. Every handler knows its caller by TLS key; bodies are never logged.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::body::{Body, Bytes};
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Path, Request, State as Held};
 use axum::response::Response;
 use axum::routing::{get, post, put};
@@ -380,6 +381,7 @@ async fn body(request: Request, limit: usize) -> Result<Bytes, Refusal> {
     let announced =
         request.headers().get("content-length").and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|n| n > limit as u64) {
+        let _ = tokio::time::timeout(BODY, waste(request.into_body())).await;
         return Err(too_large());
     }
     match tokio::time::timeout(BODY, axum::body::to_bytes(request.into_body(), limit)).await {
@@ -391,6 +393,16 @@ async fn body(request: Request, limit: usize) -> Result<Bytes, Refusal> {
             "an unfinished body",
             "all of it within a minute",
         )),
+    }
+}
+
+/// Reads some of a body and keeps nothing, so that its sender gets to the point of hearing no.
+async fn waste(mut body: Body) {
+    let mut left = 2 * MAX_FRAME_BODY;
+    while left > 0 {
+        let next = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await;
+        let Some(Ok(frame)) = next else { return };
+        left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
     }
 }
 

@@ -27,7 +27,7 @@ mod writer;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::JoinHandle;
@@ -139,7 +139,7 @@ pub struct Hub {
 struct Open {
     shared: Arc<Shared>,
     writer: Mutex<Option<JoinHandle<()>>>,
-    _lock: File,
+    lock: File,
 }
 
 impl Drop for Open {
@@ -151,6 +151,10 @@ impl Drop for Open {
             && writer.join().is_err()
         {
             tracing::error!("the hub's writer had died");
+        }
+        // Said aloud: closing alone would not do while a process forked a moment ago still holds the file.
+        if let Err(e) = self.lock.unlock() {
+            tracing::error!(error = %e, "the hub's folder could not be unlocked");
         }
     }
 }
@@ -229,7 +233,7 @@ impl Hub {
             .name("hub-writer".to_owned())
             .spawn(move || writer.run(connection, &queue))
             .map_err(|source| HubError::File { what: "start the writer of", path, source })?;
-        let open = Open { shared: Arc::clone(&shared), writer: Mutex::new(Some(writer)), _lock: lock };
+        let open = Open { shared: Arc::clone(&shared), writer: Mutex::new(Some(writer)), lock };
         Ok(Self { shared, _open: Arc::new(open), config })
     }
 
@@ -300,7 +304,7 @@ fn check(config: &HubConfig) -> Result<(), HubError> {
 /// Tree, roster and checkpoints from the stored entries, and the last stamp.
 fn restore(
     connection: &Connection,
-    path: &PathBuf,
+    path: &Path,
     config: &HubConfig,
     key: &SecretKey,
 ) -> Result<(State, i64), HubError> {
@@ -320,7 +324,7 @@ fn restore(
     state.mail = store::mailbox_tops(connection)?.into_iter().collect();
     state
         .restore(store::cosignatures(connection)?, key)
-        .map_err(|e| HubError::Damaged { path: path.clone(), reason: e.to_string() })?;
+        .map_err(|e| HubError::Damaged { path: path.to_owned(), reason: e.to_string() })?;
     Ok((state, last_time))
 }
 

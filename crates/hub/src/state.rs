@@ -7,7 +7,7 @@ use record::{Checkpoint, CheckpointError, Cosignature, Digest, Roster, SecretKey
 use wire::api::{Have, Sync};
 
 /// How long a checkpoint collects cosignatures before a larger one replaces it, unless it has its quorum sooner.
-/// Members that cosign each a different checkpoint never make a quorum (the trouble of rekor issue 1461).
+/// Members that cosign each a different checkpoint never make a quorum.
 pub(crate) const PACE: Duration = Duration::from_millis(40);
 /// Checkpoints that still take cosignatures.
 const COLLECTING: usize = 64;

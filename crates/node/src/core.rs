@@ -53,6 +53,8 @@ pub struct Node {
     pub(crate) stopped: bool,
     /// Set when the record cannot be followed any further; nothing runs.
     pub(crate) halted: Option<String>,
+    /// Policies read once.
+    pub(crate) policies: crate::facts::PolicyCache,
     /// The jurisdiction library.
     pub(crate) library: policy::Library,
     /// Frames accepted, so that a repeat is named.
@@ -98,6 +100,7 @@ impl Node {
             paused,
             stopped,
             halted: None,
+            policies: Default::default(),
             library: policy::Library::embedded()?,
             ledger: wire::Ledger::default(),
         };
@@ -181,7 +184,9 @@ impl Node {
         body: &T,
     ) -> Result<Digest, NodeError> {
         let refused = |e: record::StatementError| NodeError::Input(format!("statement refused: {e}"));
-        let statement = Statement::new(kind, subject, &self.config.id, actor, body).map_err(refused)?;
+        let mut statement = Statement::new(kind, subject, &self.config.id, actor, body).map_err(refused)?;
+        // The time of saying also tells a thing said again from the same statement sent twice.
+        statement.valid_from = Some(crate::now_ms());
         let signed = SignedStatement::sign(statement, &self.keys.sign()).map_err(refused)?;
         let id = signed.id();
         self.store.queue(&id.to_string(), &signed.to_bytes())?;

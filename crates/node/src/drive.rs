@@ -4,7 +4,7 @@
 
 use crate::NodeError;
 use crate::core::Node;
-use charter::body::{GateReceipt, PolicyFloor, RunClose, RunJoin, RunSet};
+use charter::body::{CharterPropose, CharterSign, GateReceipt, PolicyFloor, RunClose, RunJoin, RunSet};
 use charter::{Phase, Run, Stage, StudyState};
 use record::Digest;
 use study::Recipient;
@@ -18,8 +18,11 @@ const MAX_RUNS: u32 = 3;
 impl Node {
     /// Takes every step that is due now.
     pub fn tick(&mut self, now: i64) -> Result<(), NodeError> {
-        if self.halted.is_some() || !self.state.in_force() {
+        if self.halted.is_some() {
             return Ok(());
+        }
+        if !self.state.in_force() {
+            return self.sign_charter(now);
         }
         self.publish_floor(now)?;
         // Once a stop is on the record, the record says how long it holds.
@@ -35,6 +38,22 @@ impl Node {
         for key in self.stalled(now, STALLED) {
             self.runs.remove(&key);
             self.give_up(&key, "no progress", now)?;
+        }
+        Ok(())
+    }
+
+    /// The first member named proposes the charter; every member that joined signs it once it is proposed.
+    fn sign_charter(&mut self, now: i64) -> Result<(), NodeError> {
+        let first = self.charter.members.first().is_some_and(|m| m.id == self.config.id);
+        let subject = self.charter.federation.clone();
+        let proposed = self.log.roster().charter_digest;
+        if proposed.is_none() && first {
+            let body = CharterPropose { charter: self.charter.clone() };
+            return self.say_once("charter".into(), CharterPropose::TYPE, &subject, &body, now);
+        }
+        if proposed == Some(self.charter_digest) && !self.log.roster().signed_by.contains(self.me()) {
+            let body = CharterSign { charter: self.charter_digest };
+            return self.say_once("sign".into(), CharterSign::TYPE, &subject, &body, now);
         }
         Ok(())
     }
@@ -55,7 +74,7 @@ impl Node {
         if s.study.contributors.contains(&me) && !s.proposed.contains_key(&me) && self.state.floor.is_some() {
             let key = format!("propose/{id}");
             if !self.has_said(&key, now) {
-                let receipt = crate::facts::receipt(self, &s, 0, Stage::Propose, None, now)?;
+                let receipt = crate::facts::receipt(self, &s, 0, Stage::Propose, None, false, now)?;
                 self.say_once(key, GateReceipt::TYPE, id, &receipt, now)?;
             }
         }
@@ -107,7 +126,7 @@ impl Node {
             let key = format!("contribute/{id}/{number}");
             if !self.has_said(&key, now) {
                 let kem = self.fresh_kem(&id, number)?;
-                let receipt = crate::facts::receipt(self, s, number, Stage::Contribute, Some(kem), now)?;
+                let receipt = crate::facts::receipt(self, s, number, Stage::Contribute, Some(kem), false, now)?;
                 self.say_once(key, GateReceipt::TYPE, &id, &receipt, now)?;
             }
         }

@@ -9,8 +9,9 @@ use charter::{Run, Stage, StudyState, VoteChoice};
 use policy::input::{self, GateInput};
 use policy::{PolicySet, Verdict};
 use record::Digest;
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use study::{GuardCell, Kind, Method, Plan, Recipient, StageKind, Study};
+use study::{GuardCell, Plan, Study};
 
 /// A study as the gate is asked about it: submitted, or still a draft for a dry check.
 pub(crate) struct Asked<'a> {
@@ -33,31 +34,6 @@ fn gate_stage(stage: Stage) -> input::Stage {
     }
 }
 
-fn columns_of(study: &Study) -> BTreeSet<String> {
-    let mut all: BTreeSet<String> = study.population.columns().into_iter().map(|c| c.to_string()).collect();
-    for analysis in &study.analyses {
-        match &analysis.method {
-            Method::MantelHaenszel { exposure, outcome } => {
-                all.extend(
-                    [exposure, outcome]
-                        .iter()
-                        .filter_map(|t| t.split('=').next())
-                        .map(|t| t.trim().to_string()),
-                );
-            }
-            Method::Logistic { formula, .. } => {
-                if let Ok(f) = study::formula::Formula::parse(formula) {
-                    all.insert(f.outcome);
-                    all.extend(f.terms);
-                }
-            }
-            Method::Describe { columns } => all.extend(columns.iter().cloned()),
-            Method::Crosstab { by, .. } => all.extend(by.iter().cloned()),
-        }
-    }
-    all
-}
-
 /// What one node knows beyond the record: asserted in its receipts, recomputed by nobody.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Asserted {
@@ -69,7 +45,13 @@ pub(crate) struct Asserted {
     pub(crate) paused: BTreeSet<String>,
     /// Age of its watermark, milliseconds.
     pub(crate) watermark_age_ms: Option<i64>,
+    /// At a collector: whether the release check passed.
+    pub(crate) check_passed: bool,
 }
+
+/// Policies read once: reading and testing a schedule takes longer than many decisions.
+#[derive(Default)]
+pub(crate) struct PolicyCache(RefCell<BTreeMap<(Digest, Option<Digest>), PolicySet>>);
 
 /// The record as a gate sees it.
 pub(crate) struct View<'a> {
@@ -77,6 +59,7 @@ pub(crate) struct View<'a> {
     pub(crate) charter_digest: Digest,
     pub(crate) state: &'a charter::State,
     pub(crate) library: &'a policy::Library,
+    pub(crate) policies: &'a PolicyCache,
     pub(crate) asserted: Asserted,
 }
 
@@ -85,11 +68,18 @@ impl View<'_> {
     pub(crate) fn policies(&self, member: &str) -> Result<PolicySet, String> {
         let floor =
             self.state.floor.as_ref().ok_or("no policy floor is on the record, so nothing is allowed")?;
-        let schedule = match self.state.schedules.get(member) {
+        let adopted = self.state.schedules.get(member);
+        let key = (Digest::of(floor.as_bytes()), adopted.map(|s| s.digest));
+        if let Some(set) = self.policies.0.borrow().get(&key) {
+            return Ok(set.clone());
+        }
+        let schedule = match adopted {
             None => None,
             Some(s) => Some(policy::Schedule::adopt("schedule", &s.text).map_err(|e| e.to_string())?),
         };
-        PolicySet::load(floor, schedule.as_ref()).map_err(|e| e.to_string())
+        let set = PolicySet::load(floor, schedule.as_ref()).map_err(|e| e.to_string())?;
+        self.policies.0.borrow_mut().insert(key, set.clone());
+        Ok(set)
     }
 
     /// Every fact that a gate of `member` reads, from the record, the plan and the library.
@@ -106,40 +96,21 @@ impl View<'_> {
         let c = self.charter;
         let me = member == self.asserted.me;
         let dictionary = self.state.dictionaries.get(&study.dictionary).map(|(d, _)| d);
-        let used = columns_of(study);
-        let columns: BTreeMap<String, input::ColumnFacts> = used
-            .iter()
-            .filter_map(|name| {
-                let column = dictionary?.columns.iter().find(|c| c.name == *name)?;
-                Some((name.clone(), input::ColumnFacts { role: column.role }))
-            })
-            .collect();
-        let kind =
-            |name: &str| dictionary.and_then(|d| d.columns.iter().find(|c| c.name == name)).map(|c| &c.kind);
-        let tables = study
-            .analyses
-            .iter()
-            .filter_map(|a| {
-                let Method::Crosstab { by, by_site } = &a.method else { return None };
-                let size = |name: &String| match kind(name) {
-                    Some(Kind::Factor { levels, .. }) => levels.len() as u64,
-                    Some(Kind::Integer { min, max }) => max.abs_diff(*min).saturating_add(1),
-                    None => 1,
-                };
-                Some(input::TableFacts {
-                    analysis: a.id.clone(),
-                    columns: by.clone(),
-                    single_values: by
-                        .iter()
-                        .filter(|n| matches!(kind(n), Some(Kind::Integer { .. })))
-                        .cloned()
-                        .collect(),
-                    cells: by.iter().map(size).fold(1u64, u64::saturating_mul).min(1 << 40),
-                    by_site: *by_site,
-                })
-            })
-            .collect();
-        let methods = study.analyses.iter().map(|a| method_word(&a.method).to_string()).collect();
+        let used = study.columns();
+        let plan = match dictionary {
+            Some(dictionary) => input::PlanFacts::of(study, dictionary, asked.plan, asked.plan_digest),
+            // A study whose dictionary is not registered has no plan; nothing is known of its columns.
+            None => input::PlanFacts {
+                digest: asked.plan_digest,
+                max_rows: 0,
+                columns: BTreeMap::new(),
+                tables: Vec::new(),
+                methods: BTreeSet::new(),
+                numbers_opened: u64::from(u32::MAX),
+                replayed: true,
+                guards: BTreeSet::new(),
+            },
+        };
         let index = asked.state.and_then(|s| s.runs.get(&number)).map_or(self.state.size, |r| r.first);
         let earlier = self.earlier_runs(study, number, &used, index);
         let schedule = self.state.schedules.get(member);
@@ -184,7 +155,7 @@ impl View<'_> {
                     .map(|r| r.receipts.iter().filter(|(_, x)| x.allow).map(|(m, _)| m.clone()).collect())
                     .unwrap_or_default(),
                 guard_passed: run.is_some_and(|r| r.verdict.is_some_and(|(pass, _)| pass)),
-                check_passed: true,
+                check_passed: self.asserted.check_passed,
             }
         });
         let mut gate = GateInput {
@@ -239,44 +210,8 @@ impl View<'_> {
                     (m.id.clone(), facts)
                 })
                 .collect(),
-            study: input::StudyFacts {
-                id: study.id.clone(),
-                digest: asked.digest,
-                purpose: study.purpose.clone(),
-                domain: study.domain.clone(),
-                requester: study.requester.clone(),
-                collector: study.collector.clone(),
-                aggregators: study.aggregators.clone(),
-                recipients: study
-                    .recipients
-                    .iter()
-                    .map(|r| match r {
-                        Recipient::Member(m) => {
-                            input::RecipientFacts { name: m.clone(), outside: None, regime: String::new() }
-                        }
-                        Recipient::Outside(o) => input::RecipientFacts {
-                            name: o.name.clone(),
-                            outside: Some(o.jurisdiction.clone()),
-                            regime: String::new(),
-                        },
-                    })
-                    .collect(),
-                contributors: study.contributors.iter().cloned().collect(),
-                minimum_contributors: study.minimum_contributors,
-                until: ms(&study.until),
-                min_cell: study.protection.min_cell,
-                min_hidden_sites: study.protection.min_hidden_sites,
-            },
-            plan: input::PlanFacts {
-                digest: asked.plan_digest,
-                max_rows: dictionary.map_or(0, |d| d.max_rows),
-                columns,
-                tables,
-                methods,
-                numbers_opened: asked.plan.numbers_opened(),
-                replayed: asked.plan.stages.iter().any(|s| matches!(s.kind, StageKind::Iterate { .. })),
-                guards: asked.plan.earlier.iter().map(|e| e.study.clone()).collect(),
-            },
+            study: input::StudyFacts::of(study, asked.digest, ms(&study.until)),
+            plan,
             dataset,
             decision: input::DecisionFacts { votes, quorum: c.data_access.quorum },
             transfers: Vec::new(),
@@ -309,8 +244,8 @@ impl View<'_> {
                     study: id.clone(),
                     run: *run,
                     contributors: earlier.contributors.iter().cloned().collect(),
-                    shared_columns: !columns_of(&other.study).is_disjoint(used),
-                    same_population: other.study.population == study.population,
+                    shared_columns: !other.study.columns().is_disjoint(used),
+                    same_population: study::guard::same_rows(&other.study.population, &study.population),
                 })
             })
             .collect()
@@ -341,6 +276,7 @@ impl Node {
             charter_digest: self.charter_digest,
             state: &self.state,
             library: &self.library,
+            policies: &self.policies,
             asserted: Asserted {
                 me: self.me().to_string(),
                 stopped: self.stopped,
@@ -349,6 +285,7 @@ impl Node {
                     .in_force
                     .as_ref()
                     .map(|_| now.saturating_sub(self.watermark_time()).max(0)),
+                check_passed: false,
             },
         }
     }
@@ -359,16 +296,6 @@ impl Node {
     }
 }
 
-/// The word for a method.
-pub(crate) fn method_word(method: &Method) -> &'static str {
-    match method {
-        Method::MantelHaenszel { .. } => "mantel-haenszel",
-        Method::Logistic { .. } => "logistic",
-        Method::Describe { .. } => "describe",
-        Method::Crosstab { .. } => "crosstab",
-    }
-}
-
 /// Evaluates this node's gate and makes the receipt. A node that cannot evaluate it leaves a denial.
 pub(crate) fn receipt(
     node: &Node,
@@ -376,12 +303,14 @@ pub(crate) fn receipt(
     number: u32,
     stage: Stage,
     kem: Option<String>,
+    check_passed: bool,
     now: i64,
 ) -> Result<GateReceipt, NodeError> {
     let index = s.runs.get(&number).map_or(s.index, |r| r.first);
     let (plan, plan_digest) = node.plan_at(&s.study, index)?;
     let asked = Asked { study: &s.study, digest: s.digest, state: Some(s), plan: &plan, plan_digest };
-    let view = node.view(now);
+    let mut view = node.view(now);
+    view.asserted.check_passed = check_passed;
     let gate = view.gate_input(node.me(), &asked, number, stage, None, now);
     let input_bytes = record::canon::to_bytes(&gate)?;
     let input_value = record::canon::to_value(&gate)?;

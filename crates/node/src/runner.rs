@@ -319,6 +319,10 @@ impl Node {
         now: i64,
     ) -> Result<(), NodeError> {
         let Some((question, digest)) = local.questions.get(&slot).cloned() else { return Ok(()) };
+        if let Err(why) = self.round_gate(s, run, key, local, slot, now) {
+            tracing::warn!(study = key.0, stage = slot.0, round = slot.1, why, "the gate refuses the round");
+            return Ok(());
+        }
         if local.frame.is_none() {
             local.frame = Some(self.rows(&s.study)?);
         }
@@ -330,11 +334,11 @@ impl Node {
         let Some(ctx) = self.context(run, key, local, slot, digest) else { return Ok(()) };
         let registration = self.state.dataset(&s.study.dataset, self.me());
         let rules = privacy::LocalRules {
-            rows_read: frame.rows as u64,
+            rows_read: vector.rows_read,
             max_rows: local.dictionary.max_rows,
             effective_units: vector.effective_units,
             min_effective_units: 0,
-            by_site: Vec::new(),
+            by_site: vector.by_site.clone(),
             own_yes: registration.is_some_and(|d| d.registration.by_site),
             min_cell: s.study.protection.min_cell,
         };
@@ -363,6 +367,38 @@ impl Node {
         self.store.note_sent(&frames, Some(&digest.to_string()))?;
         local.progress = now;
         Ok(())
+    }
+
+    /// Every round is a start: the gate decides again, with the lease, the receipt and the replayed question.
+    fn round_gate(
+        &self,
+        s: &StudyState,
+        run: &Run,
+        key: &(String, u32),
+        local: &RunLocal,
+        slot: Slot,
+        now: i64,
+    ) -> Result<(), String> {
+        let receipt = run.receipts.get(self.me());
+        let start = policy::Start::Round {
+            stage: slot.0,
+            round: slot.1,
+            lease_until: receipt.map_or(0, |r| r.lease_until),
+            receipt_logged: receipt.is_some_and(|r| r.allow),
+            // The question in `local` is this node's own replay; no other question is ever answered.
+            question_replayed: local.questions.contains_key(&slot),
+        };
+        let asked = crate::facts::Asked {
+            study: &s.study,
+            digest: s.digest,
+            state: Some(s),
+            plan: &local.plan,
+            plan_digest: local.plan_digest,
+        };
+        let view = self.view(now);
+        let input = view.gate_input(self.me(), &asked, key.1, charter::Stage::Contribute, Some(start), now);
+        let verdict = view.verdict(self.me(), &input)?;
+        if verdict.allow { Ok(()) } else { Err([verdict.rules(), verdict.faults].concat().join(", ")) }
     }
 
     /// Rows of this site's dataset, mapped to the dictionary.
@@ -796,23 +832,26 @@ impl Node {
         local: &mut RunLocal,
         now: i64,
     ) -> Result<(), NodeError> {
+        let withheld = charter::body::RunVerdict { study: key.0.clone(), run: key.1, pass: false };
+        let late = format!("verdict/{}/{}/late", key.0, key.1);
+        let name = format!("release/{}/{}", key.0, key.1);
+        if self.has_said(&name, now) || self.has_said(&late, now) {
+            return Ok(());
+        }
+        let Some(release) = crate::facts::checked_release(self, s, run, local, key.1)? else {
+            return self.say_once(late, charter::body::RunVerdict::TYPE, &key.0, &withheld, now);
+        };
         let Some(gate) = &run.release_gate else {
             let name = format!("release-gate/{}/{}", key.0, key.1);
             if self.has_said(&name, now) {
                 return Ok(());
             }
-            let receipt = crate::facts::receipt(self, s, key.1, charter::Stage::Release, None, now)?;
+            let receipt = crate::facts::receipt(self, s, key.1, charter::Stage::Release, None, true, now)?;
             return self.say_once(name, charter::body::GateReceipt::TYPE, &key.0, &receipt, now);
         };
-        let name = format!("release/{}/{}", key.0, key.1);
-        if !gate.allow || self.has_said(&name, now) {
+        if !gate.allow {
             return Ok(());
         }
-        let Some(release) = crate::facts::checked_release(self, s, run, local, key.1)? else {
-            let body = charter::body::RunVerdict { study: key.0.clone(), run: key.1, pass: false };
-            let late = format!("verdict/{}/{}/late", key.0, key.1);
-            return self.say_once(late, charter::body::RunVerdict::TYPE, &key.0, &body, now);
-        };
         let output = Digest::of(release.bytes());
         let me = self.me().to_string();
         let names = recipients(&s.study);

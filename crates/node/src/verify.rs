@@ -7,7 +7,7 @@
 use crate::NodeError;
 use crate::control::Reply;
 use crate::core::Node;
-use crate::facts::{Asked, Asserted, View};
+use crate::facts::{Asked, Asserted, PolicyCache, View};
 use charter::body::{GateReceipt, StudySubmit};
 use charter::{State, Status, VoteChoice};
 use policy::GateInput;
@@ -33,6 +33,7 @@ struct Gates {
 /// Folds entries and decides every gate again from its recorded input.
 fn refold(entries: &[Entry]) -> Result<(State, Gates), NodeError> {
     let library = policy::Library::embedded()?;
+    let policies = PolicyCache::default();
     let mut state = State::new();
     let mut gates = Gates::default();
     let mut past: VecDeque<State> = VecDeque::new();
@@ -56,7 +57,7 @@ fn refold(entries: &[Entry]) -> Result<(State, Gates), NodeError> {
         } else {
             gates.deny += 1;
         }
-        if let Err(why) = decide_again(&past, &library, &statement.issuer, &receipt) {
+        if let Err(why) = decide_again(&past, &library, &policies, &statement.issuer, &receipt) {
             gates.wrong.push(format!("entry {index}: the gate of `{}`: {why}", statement.issuer));
         }
     }
@@ -67,6 +68,7 @@ fn refold(entries: &[Entry]) -> Result<(State, Gates), NodeError> {
 fn decide_again(
     past: &VecDeque<State>,
     library: &policy::Library,
+    policies: &PolicyCache,
     member: &str,
     receipt: &GateReceipt,
 ) -> Result<(), String> {
@@ -87,6 +89,7 @@ fn decide_again(
         charter_digest: newest.charter_digest.unwrap_or_else(|| Digest::of(b"")),
         state,
         library,
+        policies,
         asserted: asserted(&input),
     };
     // The verdict follows from the policies in force and the recorded input.
@@ -126,6 +129,7 @@ fn asserted(input: &GateInput) -> Asserted {
         stopped: input.stopped,
         paused,
         watermark_age_ms: input.run.as_ref().and_then(|r| r.watermark_age_ms),
+        check_passed: input.release.as_ref().is_some_and(|r| r.check_passed),
     }
 }
 
@@ -254,6 +258,7 @@ fn check_plans(entries: &[Entry], state: &State, study: &str, broken: &mut Vec<S
         charter_digest: state.charter_digest.unwrap_or_else(|| Digest::of(b"")),
         state,
         library: &library,
+        policies: &PolicyCache::default(),
         asserted: Asserted::default(),
     };
     for (number, run) in &s.runs {

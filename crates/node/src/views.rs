@@ -39,6 +39,9 @@ struct Description {
     by_site: bool,
 }
 
+/// Cells of a stage that are listed for people.
+const SHOWN_CELLS: usize = 64;
+
 fn read(path: &Path) -> Result<String, NodeError> {
     std::fs::read_to_string(path).map_err(|e| NodeError::io(path, e))
 }
@@ -473,12 +476,16 @@ impl Node {
             };
             let _ =
                 writeln!(out, "  stage {i}: {what}, at most {} round(s), read by {who}", stage.max_rounds);
-            for cell in &stage.layout.cells {
+            let hidden = stage.layout.cells.len().saturating_sub(SHOWN_CELLS);
+            for cell in stage.layout.cells.iter().take(SHOWN_CELLS) {
                 let _ = writeln!(
                     out,
                     "    {:<64} from {}, {} bits, resolution 2^-{}",
                     cell.name, cell.lo, cell.bits, cell.shift
                 );
+            }
+            if hidden > 0 {
+                let _ = writeln!(out, "    ... and {hidden} more; `--json` lists all");
             }
         }
         let _ = writeln!(out, "\nstill needed:");
@@ -676,7 +683,8 @@ impl Node {
     }
 }
 
-fn policy_check(file: &str, text: &str) -> Result<Reply, NodeError> {
+/// Checks a country schedule without a node.
+pub fn policy_check(file: &str, text: &str) -> Result<Reply, NodeError> {
     let schedule = policy::Schedule::adopt(file, text)?;
     let text = format!(
         "{file}: a country schedule for {} as of {}: only forbids, every rule with basis and words, its tests pass\n",

@@ -14,7 +14,9 @@ impl StudyFacts {
     /// day.
     pub fn of(study: &Study, digest: Digest, until: i64) -> StudyFacts {
         let recipient = |r: &Recipient| match r {
-            Recipient::Member(id) => RecipientFacts { name: id.clone(), outside: None, regime: String::new() },
+            Recipient::Member(id) => {
+                RecipientFacts { name: id.clone(), outside: None, regime: String::new() }
+            }
             Recipient::Outside(o) => RecipientFacts {
                 name: o.name.clone(),
                 outside: Some(o.jurisdiction.clone()),
@@ -52,7 +54,8 @@ impl PlanFacts {
         for analysis in &study.analyses {
             let (method, used) = match &analysis.method {
                 Method::MantelHaenszel { exposure, outcome } => {
-                    let column = |text: &String| text.split('=').next().unwrap_or_default().trim().to_string();
+                    let column =
+                        |text: &String| text.split('=').next().unwrap_or_default().trim().to_string();
                     ("mantel-haenszel", vec![column(exposure), column(outcome)])
                 }
                 Method::Logistic { formula, .. } => {
@@ -92,7 +95,12 @@ impl PlanFacts {
     }
 }
 
-fn table<'a>(id: &str, by: &[String], by_site: bool, find: &impl Fn(&str) -> Option<&'a Column>) -> TableFacts {
+fn table<'a>(
+    id: &str,
+    by: &[String],
+    by_site: bool,
+    find: &impl Fn(&str) -> Option<&'a Column>,
+) -> TableFacts {
     let mut cells = 1u64;
     let mut single_values = Vec::new();
     for name in by {

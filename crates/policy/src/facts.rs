@@ -41,12 +41,6 @@ pub const TOPICS: [&str; 26] = [
 /// Topics beside [`TOPICS`] that stay without words on purpose, or have one line.
 pub(crate) const OTHER_TOPICS: [&str; 4] = ["impact", "localisation", "until", "withheld"];
 
-/// Fewest hidden sites under any agreement: the floor's own choice.
-pub const LEAST_HIDDEN_SITES: u32 = 3;
-
-/// Rows, by the dictionary's public maximum, for each number that may be opened: the floor's own choice.
-pub const ROWS_PER_NUMBER: u64 = 10;
-
 /// A time so far off that whatever needs it to be near denies; small enough for every canonical form.
 const NEVER_MS: i64 = 9_000_000_000_000_000;
 
@@ -57,51 +51,6 @@ pub struct Facts {
     pub context: Value,
     /// Sentences by topic.
     pub topics: BTreeMap<String, Vec<String>>,
-}
-
-impl GateInput {
-    /// The sites that are summed: the run's set, or before a run those asked for.
-    pub fn contributors(&self) -> &BTreeSet<String> {
-        self.run.as_ref().map_or(&self.study.contributors, |r| &r.contributors)
-    }
-
-    /// Members that see sums or hold shares, and so do not count as hidden (A2).
-    pub fn seers(&self) -> BTreeSet<&str> {
-        let mut seers: BTreeSet<&str> = self.study.aggregators.iter().map(String::as_str).collect();
-        seers.insert(self.study.collector.as_str());
-        seers.extend(self.study.recipients.iter().filter(|r| r.outside.is_none()).map(|r| r.name.as_str()));
-        seers
-    }
-
-    /// Sites hidden from whoever sees most. Where sums go back for replay, a hidden site sees them too and
-    /// subtracts its own, so one fewer is hidden from it.
-    pub fn hidden_sites(&self) -> u32 {
-        let seers = self.seers();
-        let hidden = self.contributors().iter().filter(|c| !seers.contains(c.as_str())).count();
-        count(if self.plan.replayed { hidden.saturating_sub(1) } else { hidden }) as u32
-    }
-
-    /// Fewest hidden sites that a study must promise here.
-    pub fn hidden_sites_required(&self) -> u32 {
-        self.charter.min_hidden_sites.max(LEAST_HIDDEN_SITES)
-    }
-
-    /// Most numbers that the study may open: rows by the dictionary's public maximum over [`ROWS_PER_NUMBER`].
-    pub fn numbers_allowed(&self) -> u64 {
-        let sites = self.contributors().len() as u64;
-        sites.saturating_mul(u64::from(self.plan.max_rows)) / ROWS_PER_NUMBER
-    }
-
-    /// Earlier runs over shared columns whose set of sites differs from this one by too few hidden sites.
-    pub fn close_sets(&self) -> Vec<String> {
-        let (seers, now) = (self.seers(), self.contributors());
-        let close = |r: &&crate::input::EarlierRun| {
-            let differs = r.contributors.symmetric_difference(now);
-            let hidden = differs.clone().filter(|c| !seers.contains(c.as_str())).count();
-            r.shared_columns && r.contributors != *now && hidden < self.hidden_sites_required() as usize
-        };
-        self.earlier.iter().filter(close).map(|r| format!("{} run {}", r.study, r.run)).collect()
-    }
 }
 
 /// Computes all facts of an input.
@@ -165,7 +114,9 @@ fn schedule(input: &GateInput, words: &mut Words) -> Value {
             "the schedule of {} (as of {}, digest {d}) is confirmed by nobody at {}",
             s.regime, s.as_of, input.node
         ),
-        (Some(_), Some(seat)) => format!("the schedule of {} (as of {}) is confirmed by {seat}", s.regime, s.as_of),
+        (Some(_), Some(seat)) => {
+            format!("the schedule of {} (as of {}) is confirmed by {seat}", s.regime, s.as_of)
+        }
     };
     words.say("schedule", text);
     json!({ "confirmed": s.digest.is_some() && s.confirmed_by.is_some(), "regime": s.regime })
@@ -176,7 +127,10 @@ fn study(input: &GateInput, words: &mut Words) -> Value {
     words.say("purpose", format!("the study's purpose is {}", s.purpose));
     words.say("purpose", format!("purposes of the agreement: {}", list(&input.charter.purposes)));
     if let Some(d) = &input.dataset {
-        words.say("purpose", format!("purposes of dataset {} at {}: {}", d.name, input.node, list(&d.purposes)));
+        words.say(
+            "purpose",
+            format!("purposes of dataset {} at {}: {}", d.name, input.node, list(&d.purposes)),
+        );
     }
     words.say("until", format!("last day of study {}: {}", s.id, day(s.until)));
     let contributors = input.contributors();
@@ -204,7 +158,9 @@ fn study(input: &GateInput, words: &mut Words) -> Value {
     for r in &s.recipients {
         let place = match &r.outside {
             Some(o) => format!("outside the federation, {o}"),
-            None => format!("member, {}", if r.regime.is_empty() { "jurisdiction unknown" } else { &r.regime }),
+            None => {
+                format!("member, {}", if r.regime.is_empty() { "jurisdiction unknown" } else { &r.regime })
+            }
         };
         words.say("recipients", format!("{} ({place})", r.name));
     }
@@ -234,7 +190,11 @@ fn aggregators(input: &GateInput, words: &mut Words) -> Value {
     if !strangers.is_empty() {
         words.say(
             "aggregators",
-            format!("not in the pool ({}): {}", list(&input.charter.aggregator_pool), list(strangers.clone())),
+            format!(
+                "not in the pool ({}): {}",
+                list(&input.charter.aggregator_pool),
+                list(strangers.clone())
+            ),
         );
     }
     let mut interested = 0;
@@ -318,7 +278,10 @@ fn plan(input: &GateInput, words: &mut Words) -> Value {
             format!("; by every single value of {}", list(&t.single_values))
         };
         let each = if t.by_site { ", one table a site" } else { "" };
-        words.say("tables", format!("{}: {} cells by {}{each}{single}", t.analysis, t.cells, list(&t.columns)));
+        words.say(
+            "tables",
+            format!("{}: {} cells by {}{each}{single}", t.analysis, t.cells, list(&t.columns)),
+        );
         if t.by_site {
             by_site = true;
             words.say("by_site", format!("{}: output by site", t.analysis));
@@ -397,7 +360,11 @@ fn transfers(input: &GateInput, words: &mut Words) -> Value {
 
 /// What a pair without a basis lacks, with the source.
 fn missing(f: &TransferFact) -> String {
-    let to = if f.outside { format!("{} (outside, {})", f.to_party, f.to) } else { format!("{} ({})", f.to_party, f.to) };
+    let to = if f.outside {
+        format!("{} (outside, {})", f.to_party, f.to)
+    } else {
+        format!("{} ({})", f.to_party, f.to)
+    };
     let needs = match (&f.otherwise, f.mechanism.as_str()) {
         (_, "unknown") => return format!("{} ({}) to {to}: {}", f.from_party, f.from, f.source),
         (Some(o), m) => format!("{m}, or else {o}"),
@@ -483,7 +450,10 @@ fn history(input: &GateInput, words: &mut Words) -> Value {
     for run in &close {
         words.say(
             "history",
-            format!("sites of {run}: differ from this set by fewer than {} hidden sites", input.hidden_sites_required()),
+            format!(
+                "sites of {run}: differ from this set by fewer than {} hidden sites",
+                input.hidden_sites_required()
+            ),
         );
     }
     let unguarded: BTreeSet<&String> = input
@@ -518,21 +488,31 @@ fn run(input: &GateInput, words: &mut Words) -> Value {
             "lease_live": false, "receipt_logged": false, "question_replayed": false,
         });
     };
-    let unsigned: Vec<&String> = input.study.aggregators.iter().filter(|a| !r.signed_by.contains(*a)).collect();
+    let unsigned: Vec<&String> =
+        input.study.aggregators.iter().filter(|a| !r.signed_by.contains(*a)).collect();
     if !unsigned.is_empty() {
         words.say("run", format!("run {}: set of sites not signed by {}", r.run, list(unsigned.clone())));
     }
     if !r.contributors.contains(&input.node) {
-        words.say("run", format!("run {} does not name {}: its sites are {}", r.run, input.node, list(&r.contributors)));
+        words.say(
+            "run",
+            format!("run {} does not name {}: its sites are {}", r.run, input.node, list(&r.contributors)),
+        );
     }
     let age = r.watermark_age_ms.filter(|age| *age >= 0).unwrap_or(NEVER_MS);
     let old = if age >= NEVER_MS { "none".to_string() } else { format!("{} s old", age / 1000) };
-    words.say("watermark", format!("the newest checkpoint with a quorum is {old}, at most {} s allowed", limit / 1000));
+    words.say(
+        "watermark",
+        format!("the newest checkpoint with a quorum is {old}, at most {} s allowed", limit / 1000),
+    );
     let (lease, logged, replayed) = match r.start {
         Start::Permit => (true, true, true),
         Start::Round { lease_until, receipt_logged, question_replayed, stage, round } => {
             if !question_replayed {
-                words.say("run", format!("stage {stage} round {round}: the question is not the one replayed here"));
+                words.say(
+                    "run",
+                    format!("stage {stage} round {round}: the question is not the one replayed here"),
+                );
             }
             let live = input.now < lease_until;
             words.say("lease", format!("the lease {}", if live { "is live" } else { "has run out" }));

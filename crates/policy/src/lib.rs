@@ -29,6 +29,8 @@
 //! the record.
 
 mod asked;
+pub mod change;
+pub mod count;
 pub mod facts;
 pub mod input;
 pub mod library;
@@ -38,6 +40,7 @@ pub mod set;
 pub mod transfer;
 pub mod verdict;
 
+pub use change::{Flip, flips, loosenings};
 pub use input::{
     CharterFacts, ColumnFacts, DatasetFacts, DecisionFacts, EarlierRun, GateInput, HubFacts, Instrument,
     PartyFacts, PlanFacts, RecipientFacts, ReleaseFacts, RunFacts, ScheduleFacts, Stage, Start, StudyFacts,

@@ -130,8 +130,8 @@ macro_rules! files {
 
 /// The regime files as shipped.
 const FILES: [(&str, &str); 30] = files![
-    "AE", "AR", "AU", "BR", "CA", "CA-QC", "CH", "CL", "CN", "EU", "GB", "HK", "ID", "IL", "IN", "JP", "KE", "KR",
-    "MY", "NG", "NZ", "RU", "SA", "SG", "TH", "TR", "US", "UY", "VN", "ZA",
+    "AE", "AR", "AU", "BR", "CA", "CA-QC", "CH", "CL", "CN", "EU", "GB", "HK", "ID", "IL", "IN", "JP", "KE",
+    "KR", "MY", "NG", "NZ", "RU", "SA", "SG", "TH", "TR", "US", "UY", "VN", "ZA",
 ];
 
 /// Official least counts and other thresholds, as shipped: the source of numbers in schedules.
@@ -260,10 +260,11 @@ pub(crate) fn place_of(text: &str, offset: usize) -> Place {
 pub(crate) fn document(name: &str, text: &str, error: &toml::de::Error) -> DocumentError {
     let place = error.span().map_or(Place::default(), |s| place_of(text, s.start));
     let message = error.message().replace('\n', ", ");
-    let found = error.span().and_then(|s| text.get(s)).and_then(|t| t.lines().next()).map_or_else(
-        || "something else".to_string(),
-        |t| quote(t),
-    );
+    let found = error
+        .span()
+        .and_then(|s| text.get(s))
+        .and_then(|t| t.lines().next())
+        .map_or_else(|| "something else".to_string(), quote);
     DocumentError { document: name.to_string(), place, found, expected: message }
 }
 

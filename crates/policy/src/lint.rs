@@ -5,7 +5,7 @@
 //! missing attributes and extension functions are the only run-time errors of the language.
 
 use crate::library::quote;
-use crate::{facts, SCHEMA};
+use crate::{SCHEMA, facts};
 use cedar_policy::{
     ActionConstraint, Effect, EntityUid, Policy, PolicyId, PrincipalConstraint, ResourceConstraint, Schema,
     ValidationMode, Validator,
@@ -41,6 +41,15 @@ pub(crate) struct Rule {
     pub basis: String,
     pub source: Option<String>,
     pub shows: Option<String>,
+}
+
+impl Rule {
+    /// What it enforces, without its words: actions and condition.
+    pub fn enforced(&self) -> String {
+        let est = self.policy.to_json().unwrap_or_default();
+        let part = |key: &str| est.get(key).map(ToString::to_string).unwrap_or_default();
+        format!("{} {} {}", part("effect"), part("action"), part("conditions"))
+    }
 }
 
 /// The document being read, for errors.
@@ -135,11 +144,17 @@ impl Reader<'_> {
         {
             let found = format!("a `permit` in the country schedule of {regime}");
             let at = line + line_of_word(text, "permit");
-            return Err(self.refuse(at, found, "`forbid` only: all permits are in the floor, a schedule can only tighten"));
+            return Err(self.refuse(
+                at,
+                found,
+                "`forbid` only: all permits are in the floor, a schedule can only tighten",
+            ));
         }
         let word = |key: &str| policy.annotation(key).map(|w| w.trim().to_string()).filter(|w| !w.is_empty());
         let need = |key: &str| {
-            word(key).ok_or_else(|| self.refuse(line, format!("a rule without @{key}"), format!("@{key}(\"...\")")))
+            word(key).ok_or_else(|| {
+                self.refuse(line, format!("a rule without @{key}"), format!("@{key}(\"...\")"))
+            })
         };
         let id = need("id")?;
         let prefix = match self.owner {
@@ -147,7 +162,8 @@ impl Reader<'_> {
             Owner::Schedule(regime) => format!("{}.", regime.to_ascii_lowercase()),
         };
         let tail = id.strip_prefix(&prefix).unwrap_or_default();
-        if tail.is_empty() || !tail.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-') {
+        if tail.is_empty() || !tail.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+        {
             let expected = format!("an id of `{prefix}` and lower-case letters, digits and `-`");
             return Err(self.refuse(line, format!("rule id {}", quote(&id)), expected));
         }
@@ -215,14 +231,19 @@ impl Reader<'_> {
         if open {
             Ok(())
         } else {
-            Err(self.refuse(line, "a rule for one party or study", "(principal, action ..., resource): rules bind by facts, not by name"))
+            Err(self.refuse(
+                line,
+                "a rule for one party or study",
+                "(principal, action ..., resource): rules bind by facts, not by name",
+            ))
         }
     }
 
     /// One condition a rule, so that a refusal says which; and no operator that can err.
     fn check_condition(&self, line: usize, policy: &Policy) -> Result<(), DocumentError> {
         let est = policy.to_json().map_err(|e| self.refuse(line, e.to_string(), "a rule"))?;
-        let conditions = est.get("conditions").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let conditions =
+            est.get("conditions").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         if policy.effect() == Effect::Permit {
             return match (conditions, policy.action_constraint()) {
                 ([], ActionConstraint::Eq(_)) => Ok(()),
@@ -235,7 +256,11 @@ impl Reader<'_> {
         }
         let [condition] = conditions else {
             let found = format!("{} conditions", conditions.len());
-            return Err(self.refuse(line, found, "exactly one `when { ... }` or `unless { ... }`: one condition a rule"));
+            return Err(self.refuse(
+                line,
+                found,
+                "exactly one `when { ... }` or `unless { ... }`: one condition a rule",
+            ));
         };
         let positive = condition.get("kind").and_then(Value::as_str) == Some("when");
         let body = condition.get("body").unwrap_or(&Value::Null);
@@ -252,7 +277,11 @@ impl Reader<'_> {
             "Var" if body.as_str() == Some("context") => return Ok(()),
             "Var" => {
                 let found = format!("`{}`", body.as_str().unwrap_or_default());
-                return Err(self.refuse(line, found, "`context` only: rules read facts, not parties or studies"));
+                return Err(self.refuse(
+                    line,
+                    found,
+                    "`context` only: rules read facts, not parties or studies",
+                ));
             }
             "." => body.get("left").into_iter().collect(),
             "Set" => body.as_array().map(|a| a.iter().collect()).unwrap_or_default(),
@@ -280,14 +309,20 @@ impl Reader<'_> {
             if let ActionConstraint::Eq(uid) = rule.policy.action_constraint() {
                 let name: &str = uid.id().as_ref();
                 if !seen.insert(name.to_string()) {
-                    return Err(self.refuse(rule.line, format!("a second permit for `{name}`"), "one permit for each action"));
+                    return Err(self.refuse(
+                        rule.line,
+                        format!("a second permit for `{name}`"),
+                        "one permit for each action",
+                    ));
                 }
             }
         }
         match ACTIONS.iter().find(|a| !seen.contains(**a)) {
-            Some(missing) => {
-                Err(self.refuse(self.first_line, format!("no permit for `{missing}`"), "one permit for each action"))
-            }
+            Some(missing) => Err(self.refuse(
+                self.first_line,
+                format!("no permit for `{missing}`"),
+                "one permit for each action",
+            )),
             None => Ok(()),
         }
     }

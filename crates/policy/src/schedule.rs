@@ -1,10 +1,10 @@
 //! Country schedules (annexes): what a jurisdiction adds to the floor, adopted only if it can only tighten.
 
+use crate::FLOOR;
 use crate::input::GateInput;
 use crate::library::{Library, document, place_of, quote};
 use crate::lint::{self, Owner, Reader, Rule};
 use crate::set::{PolicyError, PolicySet, decide};
-use crate::FLOOR;
 use cedar_policy::Schema;
 use record::Digest;
 use serde::Deserialize;
@@ -123,9 +123,12 @@ impl Schedule {
             return Err(at(0, format!("{} bytes", text.len()), "at most 65536 bytes"));
         }
         let raw: Raw = toml::from_str(text).map_err(|e| document(name, text, &e))?;
-        for (key, value) in
-            [("schema", &raw.schema), ("entities", &raw.entities), ("entity", &raw.entity), ("actions", &raw.actions)]
-        {
+        for (key, value) in [
+            ("schema", &raw.schema),
+            ("entities", &raw.entities),
+            ("entity", &raw.entity),
+            ("actions", &raw.actions),
+        ] {
             if let Some(value) = value {
                 let expected = "rules only: facts and who asserts them are fixed, a country schedule brings no schema \
                                 and no entities";
@@ -146,7 +149,8 @@ impl Schedule {
             return Err(at(span.start, "rules in other quotes".into(), "rules between ''' and '''"));
         }
         // The line after the opening quotes, if the text begins on it.
-        let newline = text.get(span.start + 3..).is_some_and(|t| t.starts_with('\n') || t.starts_with("\r\n"));
+        let newline =
+            text.get(span.start + 3..).is_some_and(|t| t.starts_with('\n') || t.starts_with("\r\n"));
         let schedule = Schedule {
             name: name.to_string(),
             title: raw.title,
@@ -170,10 +174,18 @@ impl Schedule {
         for rule in &rules {
             if !schedule.marks.iter().any(|m| m.basis == rule.basis) {
                 let found = format!("basis {} of rule {}", quote(&rule.basis), rule.id);
-                return Err(unmarked(rule.line, found, "a [[mark]] with the same basis, its source and how it was verified"));
+                return Err(unmarked(
+                    rule.line,
+                    found,
+                    "a [[mark]] with the same basis, its source and how it was verified",
+                ));
             }
             if !raw.test.iter().any(|t| t.get_ref().refused_by.contains(&rule.id)) {
-                return Err(unmarked(rule.line, format!("no test refused by {}", rule.id), "a [[test]] for every rule"));
+                return Err(unmarked(
+                    rule.line,
+                    format!("no test refused by {}", rule.id),
+                    "a [[test]] for every rule",
+                ));
             }
         }
         if let Some(mark) = raw.mark.iter().find(|m| !rules.iter().any(|r| r.basis == m.get_ref().basis)) {
@@ -247,7 +259,12 @@ impl Schedule {
 }
 
 /// Departs from the sound case as the test says and compares who refuses; found and expected if it differs.
-fn run_test(set: &PolicySet, library: &Library, sound: &GateInput, test: &Test) -> Result<(), (String, String)> {
+fn run_test(
+    set: &PolicySet,
+    library: &Library,
+    sound: &GateInput,
+    test: &Test,
+) -> Result<(), (String, String)> {
     let of = |what: String| format!("test {}: {what}", quote(&test.name));
     let mut value = serde_json::to_value(sound).map_err(|e| (of(e.to_string()), "a case".to_string()))?;
     for (path, new) in &test.set {
@@ -259,7 +276,9 @@ fn run_test(set: &PolicySet, library: &Library, sound: &GateInput, test: &Test) 
                 serde_json::Value::Array(items) => step.parse::<usize>().ok().and_then(|i| items.get_mut(i)),
                 other => other.get_mut(step),
             }
-            .ok_or_else(|| (of(format!("no `{path}`")), "a path of the sound case, policies/sound.toml".to_string()))?;
+            .ok_or_else(|| {
+                (of(format!("no `{path}`")), "a path of the sound case, policies/sound.toml".to_string())
+            })?;
         }
         match place {
             serde_json::Value::Object(map) => {
@@ -267,7 +286,9 @@ fn run_test(set: &PolicySet, library: &Library, sound: &GateInput, test: &Test) 
             }
             serde_json::Value::Array(items) => {
                 let slot = last.parse::<usize>().ok().and_then(|i| items.get_mut(i));
-                *slot.ok_or_else(|| (of(format!("no `{path}`")), "a path of the sound case".to_string()))? = new;
+                *slot
+                    .ok_or_else(|| (of(format!("no `{path}`")), "a path of the sound case".to_string()))? =
+                    new;
             }
             _ => return Err((of(format!("no `{path}`")), "a path of the sound case".to_string())),
         }
@@ -279,7 +300,11 @@ fn run_test(set: &PolicySet, library: &Library, sound: &GateInput, test: &Test) 
     let found: BTreeSet<&str> = verdict.determining.iter().map(|d| d.id.as_str()).collect();
     let expected: BTreeSet<&str> = test.refused_by.iter().map(String::as_str).collect();
     let words = |ids: &BTreeSet<&str>| {
-        if ids.is_empty() { "allowed".to_string() } else { ids.iter().copied().collect::<Vec<_>>().join(", ") }
+        if ids.is_empty() {
+            "allowed".to_string()
+        } else {
+            ids.iter().copied().collect::<Vec<_>>().join(", ")
+        }
     };
     if let Some(fault) = verdict.faults.first() {
         return Err((of(fault.clone()), "a decision without fault".into()));
@@ -291,16 +316,19 @@ impl GateInput {
     /// The case of `policies/sound.toml`, in which everything is in order, moved to the regime of these policies:
     /// a contribution that every rule allows. For tests and for reading.
     pub fn sound(set: &PolicySet) -> Result<GateInput, DocumentError> {
-        let mut input: GateInput = toml::from_str(SOUND).map_err(|e| document("policies/sound.toml", SOUND, &e))?;
+        let mut input: GateInput =
+            toml::from_str(SOUND).map_err(|e| document("policies/sound.toml", SOUND, &e))?;
         let library = Library::embedded()?;
         input.charter.floor = set.floor_digest();
         if let Some((regime, digest)) = set.schedule() {
             input.schedule.regime = regime.to_string();
             input.schedule.digest = Some(digest);
             let home = |jurisdiction: &str| library.regime(jurisdiction) == Some(regime);
-            let ours = home(input.parties.get(&input.node).map(|p| p.jurisdiction.as_str()).unwrap_or_default());
+            let ours =
+                home(input.parties.get(&input.node).map(|p| p.jurisdiction.as_str()).unwrap_or_default());
             if !ours {
-                let found = input.parties.iter().find(|(_, p)| home(&p.jurisdiction)).map(|(id, _)| id.clone());
+                let found =
+                    input.parties.iter().find(|(_, p)| home(&p.jurisdiction)).map(|(id, _)| id.clone());
                 match found {
                     Some(id) => input.node = id,
                     None => {
@@ -321,5 +349,6 @@ impl GateInput {
 
 fn is_day(text: &str) -> bool {
     let b = text.as_bytes();
-    b.len() == 10 && b.iter().enumerate().all(|(i, c)| if i == 4 || i == 7 { *c == b'-' } else { c.is_ascii_digit() })
+    b.len() == 10
+        && b.iter().enumerate().all(|(i, c)| if i == 4 || i == 7 { *c == b'-' } else { c.is_ascii_digit() })
 }

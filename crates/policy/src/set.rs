@@ -5,7 +5,9 @@ use crate::lint::{self, Owner, Reader};
 use crate::schedule::Schedule;
 use crate::verdict::{Determining, Verdict};
 use crate::{ENGINE, SCHEMA, facts};
-use cedar_policy::{Authorizer, Context, Decision, Entities, EntityId, EntityTypeName, EntityUid, Request, Schema};
+use cedar_policy::{
+    Authorizer, Context, Decision, Entities, EntityId, EntityTypeName, EntityUid, Request, Schema,
+};
 use record::Digest;
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -28,6 +30,7 @@ pub enum PolicyError {
 }
 
 /// The floor and, where there is one, a country schedule: what one node decides by.
+#[derive(Clone)]
 pub struct PolicySet {
     schema: Schema,
     policies: cedar_policy::PolicySet,
@@ -55,7 +58,8 @@ impl PolicySet {
     /// because the floor asks for a confirmed one.
     pub fn load(floor: &str, schedule: Option<&Schedule>) -> Result<PolicySet, PolicyError> {
         let schema = lint::schema()?;
-        let rules = Reader { name: "floor.cedar", first_line: 1, owner: Owner::Floor }.read(floor, &schema)?;
+        let rules =
+            Reader { name: "floor.cedar", first_line: 1, owner: Owner::Floor }.read(floor, &schema)?;
         let mut set = PolicySet {
             schema,
             policies: cedar_policy::PolicySet::new(),
@@ -75,14 +79,21 @@ impl PolicySet {
                 set.add(rule, &level, source, schedule.jurisdiction())?;
             }
         }
-        let beside = set.schedule.as_ref().map_or("none".to_string(), |(regime, digest)| format!("{regime} {digest}"));
+        let beside =
+            set.schedule.as_ref().map_or("none".to_string(), |(regime, digest)| format!("{regime} {digest}"));
         let schema = Digest::of(SCHEMA.as_bytes());
         let text = format!("comity-policy/1\nschema {schema}\nfloor {}\nschedule {beside}\n", set.floor);
         set.digest = Digest::of(text.as_bytes());
         Ok(set)
     }
 
-    fn add(&mut self, rule: lint::Rule, level: &str, source: String, regime: &str) -> Result<(), PolicyError> {
+    fn add(
+        &mut self,
+        rule: lint::Rule,
+        level: &str,
+        source: String,
+        regime: &str,
+    ) -> Result<(), PolicyError> {
         let twice = || PolicyError::Twice { id: rule.id.clone(), regime: regime.to_string() };
         self.policies.add(rule.policy.clone()).map_err(|_| twice())?;
         let words = Words {
@@ -116,9 +127,16 @@ impl PolicySet {
 
     /// Ids of all rules with their level, in the order of the texts.
     pub fn rule_ids(&self) -> Vec<(String, String)> {
-        let mut ids: Vec<_> = self.words.iter().map(|(id, (n, w))| (n, w.level.clone(), id.clone())).collect();
+        let mut ids: Vec<_> =
+            self.words.iter().map(|(id, (n, w))| (n, w.level.clone(), id.clone())).collect();
         ids.sort();
         ids.into_iter().map(|(_, level, id)| (level, id)).collect()
+    }
+
+    /// Whether the rules alone allow a request, whatever the record has in force.
+    pub(crate) fn rules_allow(&self, input: &GateInput) -> bool {
+        let outcome = self.evaluate(input, &facts::derive(input));
+        outcome.is_ok_and(|(allowed, reasons, faults)| allowed && reasons.is_empty() && faults.is_empty())
     }
 
     /// Whether these are the policies that the record has in force, in words if not.
@@ -128,13 +146,16 @@ impl PolicySet {
             faults.push(format!("gate input of version {}, this engine reads {VERSION}", input.version));
         }
         if input.charter.floor != self.floor {
-            faults.push(format!("the agreement names floor {}, loaded is {}", input.charter.floor, self.floor));
+            faults
+                .push(format!("the agreement names floor {}, loaded is {}", input.charter.floor, self.floor));
         }
         match (&input.schedule.digest, &self.schedule) {
             (None, None) => {}
-            (Some(recorded), Some((regime, loaded))) if recorded == loaded && *regime == input.schedule.regime => {}
+            (Some(recorded), Some((regime, loaded)))
+                if recorded == loaded && *regime == input.schedule.regime => {}
             (recorded, loaded) => {
-                let recorded = recorded.map_or("none".to_string(), |d| format!("{} {d}", input.schedule.regime));
+                let recorded =
+                    recorded.map_or("none".to_string(), |d| format!("{} {d}", input.schedule.regime));
                 let loaded = loaded.as_ref().map_or("none".to_string(), |(r, d)| format!("{r} {d}"));
                 faults.push(format!("the record has country schedule {recorded}, loaded is {loaded}"));
             }
@@ -149,7 +170,11 @@ impl PolicySet {
     }
 
     /// The rules as Cedar, from input to what they said: allowed by rules, rules that forbid, faults.
-    fn evaluate(&self, input: &GateInput, facts: &facts::Facts) -> Result<(bool, Vec<String>, Vec<String>), String> {
+    fn evaluate(
+        &self,
+        input: &GateInput,
+        facts: &facts::Facts,
+    ) -> Result<(bool, Vec<String>, Vec<String>), String> {
         let uid = |kind: &str, id: &str| -> Result<EntityUid, String> {
             let kind = EntityTypeName::from_str(kind).map_err(|e| e.to_string())?;
             Ok(EntityUid::from_type_name_and_id(kind, EntityId::new(id)))
@@ -194,7 +219,8 @@ pub fn decide(set: &PolicySet, input: &GateInput) -> Verdict {
             Digest::of(b"")
         }
     };
-    let (allowed, mut reasons, more) = set.evaluate(input, &facts).unwrap_or_else(|e| (false, vec![], vec![e]));
+    let (allowed, mut reasons, more) =
+        set.evaluate(input, &facts).unwrap_or_else(|e| (false, vec![], vec![e]));
     faults.extend(more);
     reasons.sort_by_key(|id| set.words.get(id).map_or(usize::MAX, |(n, _)| *n));
     let determining = reasons.iter().filter_map(|id| set.determining(id, &facts)).collect();
@@ -248,7 +274,8 @@ impl PolicySet {
     /// A set with one more policy that no adoption has seen.
     pub(crate) fn with_unchecked(mut self, text: &str) -> PolicySet {
         #![allow(clippy::unwrap_used)]
-        let policy = cedar_policy::Policy::parse(Some(cedar_policy::PolicyId::new("unchecked")), text).unwrap();
+        let policy =
+            cedar_policy::Policy::parse(Some(cedar_policy::PolicyId::new("unchecked")), text).unwrap();
         self.policies.add(policy).unwrap();
         self
     }

@@ -48,9 +48,7 @@ pub enum Refused {
     #[error(transparent)]
     Layout(#[from] LayoutFault),
     /// A vector of the wrong length.
-    #[error(
-        "the vector has {found} entries, expected {expected}: the site half and the plan disagree"
-    )]
+    #[error("the vector has {found} entries, expected {expected}: the site half and the plan disagree")]
     Length {
         /// Entries found.
         found: usize,
@@ -97,7 +95,7 @@ pub enum Refused {
 ///
 /// ```compile_fail,E0277
 /// fn read(bytes: &[u8]) -> privacy::Contribution {
-///     serde_json::from_slice(bytes).unwrap()
+///     record::canon::from_bytes(bytes).unwrap()
 /// }
 /// ```
 ///
@@ -131,30 +129,19 @@ impl Contribution {
     ) -> Result<Contribution, Refused> {
         let layout_digest = encoding::layout_digest(layout)?;
         if values.len() != layout.cells.len() {
-            return Err(Refused::Length {
-                found: values.len(),
-                expected: layout.cells.len(),
-            });
+            return Err(Refused::Length { found: values.len(), expected: layout.cells.len() });
         }
         if rules.rows_read > u64::from(rules.max_rows) {
-            return Err(Refused::Rows {
-                max_rows: rules.max_rows,
-            });
+            return Err(Refused::Rows { max_rows: rules.max_rows });
         }
         let mut encoded = Zeroizing::new(Vec::with_capacity(values.len()));
         for (index, (cell, value)) in layout.cells.iter().zip(values).enumerate() {
-            let k = encoding::encode(cell, *value).ok_or_else(|| Refused::Bounds {
-                index,
-                name: cell.name.clone(),
-            })?;
+            let k = encoding::encode(cell, *value)
+                .ok_or_else(|| Refused::Bounds { index, name: cell.name.clone() })?;
             encoded.push(k);
         }
         check_local(layout, values, rules)?;
-        Ok(Contribution {
-            encoded,
-            layout: layout_digest,
-            plan: plan_digest,
-        })
+        Ok(Contribution { encoded, layout: layout_digest, plan: plan_digest })
     }
 
     /// The entries as whole numbers, in the layout's order; for the rounds room.
@@ -184,10 +171,7 @@ fn check_local(layout: &Layout, values: &[f64], rules: &LocalRules) -> Result<()
     }
     for &index in &rules.by_site {
         let (Some(cell), Some(&value)) = (layout.cells.get(index), values.get(index)) else {
-            return Err(Refused::Length {
-                found: index,
-                expected: layout.cells.len(),
-            });
+            return Err(Refused::Length { found: index, expected: layout.cells.len() });
         };
         // A count published alone: its unit is a person, so its resolution is one.
         let small = value > 0.0 && value < f64::from(rules.min_cell);
@@ -205,20 +189,11 @@ mod tests {
     use study::Cell;
 
     fn layout() -> Layout {
-        Layout {
-            cells: vec![
-                Cell::count("patients", 64),
-                Cell::spanning("score", -8, 8, 3),
-            ],
-        }
+        Layout { cells: vec![Cell::count("patients", 64), Cell::spanning("score", -8, 8, 3)] }
     }
 
     fn rules() -> LocalRules {
-        LocalRules {
-            rows_read: 10,
-            max_rows: 64,
-            ..LocalRules::default()
-        }
+        LocalRules { rows_read: 10, max_rows: 64, ..LocalRules::default() }
     }
 
     fn check(values: &[f64], rules: &LocalRules) -> Result<Contribution, Refused> {
@@ -231,116 +206,52 @@ mod tests {
 
     #[test]
     fn a_vector_of_another_shape_does_not_leave() {
-        assert_eq!(
-            refusal(&[1.0], &rules()),
-            Refused::Length {
-                found: 1,
-                expected: 2
-            }
-        );
-        assert_eq!(
-            refusal(&[1.0, 0.0, 0.0], &rules()),
-            Refused::Length {
-                found: 3,
-                expected: 2
-            }
-        );
+        assert_eq!(refusal(&[1.0], &rules()), Refused::Length { found: 1, expected: 2 });
+        assert_eq!(refusal(&[1.0, 0.0, 0.0], &rules()), Refused::Length { found: 3, expected: 2 });
     }
 
     #[test]
     fn an_entry_out_of_bounds_does_not_leave_and_its_value_is_not_named() {
         for bad in [-9.0, 31.625, f64::NAN, f64::INFINITY] {
             let refused = refusal(&[1.0, bad], &rules());
-            assert_eq!(
-                refused,
-                Refused::Bounds {
-                    index: 1,
-                    name: "score".into()
-                }
-            );
+            assert_eq!(refused, Refused::Bounds { index: 1, name: "score".into() });
             assert!(!refused.to_string().contains(&bad.to_string()));
         }
     }
 
     #[test]
     fn more_rows_than_the_dictionary_allows_do_not_leave() {
-        let rules = LocalRules {
-            rows_read: 65,
-            ..rules()
-        };
+        let rules = LocalRules { rows_read: 65, ..rules() };
         assert_eq!(refusal(&[1.0, 0.0], &rules), Refused::Rows { max_rows: 64 });
     }
 
     #[test]
     fn a_question_that_weighs_one_person_is_refused_where_it_cannot_be_replayed() {
-        let chosen = LocalRules {
-            min_effective_units: 11,
-            effective_units: 1.2,
-            ..rules()
-        };
+        let chosen = LocalRules { min_effective_units: 11, effective_units: 1.2, ..rules() };
         assert_eq!(refusal(&[1.0, 0.0], &chosen), Refused::Withheld);
-        let nan = LocalRules {
-            effective_units: f64::NAN,
-            ..chosen.clone()
-        };
+        let nan = LocalRules { effective_units: f64::NAN, ..chosen.clone() };
         assert_eq!(refusal(&[1.0, 0.0], &nan), Refused::Withheld);
-        let wide = LocalRules {
-            effective_units: 11.0,
-            ..chosen
-        };
+        let wide = LocalRules { effective_units: 11.0, ..chosen };
         assert!(check(&[1.0, 0.0], &wide).is_ok());
     }
 
     #[test]
     fn two_patients_contribute_to_a_replayed_method() {
-        let replayed = LocalRules {
-            rows_read: 2,
-            effective_units: 2.0,
-            ..rules()
-        };
+        let replayed = LocalRules { rows_read: 2, effective_units: 2.0, ..rules() };
         assert!(check(&[2.0, 0.5], &replayed).is_ok());
     }
 
     #[test]
     fn output_by_site_needs_the_sites_own_yes_and_its_own_minimum() {
-        let alone = LocalRules {
-            by_site: vec![0],
-            min_cell: 11,
-            own_yes: true,
-            ..rules()
-        };
+        let alone = LocalRules { by_site: vec![0], min_cell: 11, own_yes: true, ..rules() };
         assert!(check(&[11.0, 0.0], &alone).is_ok());
         assert!(check(&[0.0, 0.0], &alone).is_ok());
         assert_eq!(refusal(&[10.0, 0.0], &alone), Refused::Withheld);
+        assert_eq!(refusal(&[11.0, 0.0], &LocalRules { own_yes: false, ..alone.clone() }), Refused::Withheld);
         assert_eq!(
-            refusal(
-                &[11.0, 0.0],
-                &LocalRules {
-                    own_yes: false,
-                    ..alone.clone()
-                }
-            ),
+            refusal(&[11.0, 0.0], &LocalRules { by_site: vec![1], ..alone.clone() }),
             Refused::Withheld
         );
-        assert_eq!(
-            refusal(
-                &[11.0, 0.0],
-                &LocalRules {
-                    by_site: vec![1],
-                    ..alone.clone()
-                }
-            ),
-            Refused::Withheld
-        );
-        assert!(
-            check(
-                &[11.0, 0.0],
-                &LocalRules {
-                    by_site: vec![7],
-                    ..alone
-                }
-            )
-            .is_err()
-        );
+        assert!(check(&[11.0, 0.0], &LocalRules { by_site: vec![7], ..alone }).is_err());
     }
 }

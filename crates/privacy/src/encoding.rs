@@ -89,23 +89,9 @@ pub fn check_layout(layout: &Layout) -> Result<(), LayoutFault> {
     if found == 0 || found > MAX_CELLS {
         return Err(LayoutFault::Cells { found });
     }
-    for (
-        index,
-        Cell {
-            name,
-            lo,
-            shift,
-            bits,
-        },
-    ) in layout.cells.iter().enumerate()
-    {
+    for (index, Cell { name, lo, shift, bits }) in layout.cells.iter().enumerate() {
         if *bits == 0 || *bits > 64 || *shift > MAX_SHIFT {
-            return Err(LayoutFault::Cell {
-                index,
-                name: name.clone(),
-                bits: *bits,
-                shift: *shift,
-            });
+            return Err(LayoutFault::Cell { index, name: name.clone(), bits: *bits, shift: *shift });
         }
         if lo.unsigned_abs() >= 1 << 53 {
             return Err(LayoutFault::Bound { index, lo: *lo });
@@ -121,19 +107,13 @@ pub fn check_layout(layout: &Layout) -> Result<(), LayoutFault> {
 /// Digest of a layout's canonical JSON form; checks it first, so that it always has one.
 pub fn layout_digest(layout: &Layout) -> Result<Digest, LayoutFault> {
     check_layout(layout)?;
-    let bytes = canon::to_bytes(layout).map_err(|_| LayoutFault::Cells {
-        found: layout.cells.len(),
-    })?;
+    let bytes = canon::to_bytes(layout).map_err(|_| LayoutFault::Cells { found: layout.cells.len() })?;
     Ok(Digest::of(&bytes))
 }
 
 /// Greatest encoded value of a cell: `2^bits - 1`. The cell has passed [`check_layout`].
 pub(crate) fn top(cell: &Cell) -> u64 {
-    if cell.bits >= 64 {
-        u64::MAX
-    } else {
-        (1 << cell.bits) - 1
-    }
+    if cell.bits >= 64 { u64::MAX } else { (1 << cell.bits) - 1 }
 }
 
 /// `2^exponent`, exact for the exponents of a checked cell.
@@ -161,10 +141,7 @@ pub fn decode(layout: &Layout, sums: &[u128], sites: u32) -> Result<Vec<f64>, La
         return Err(LayoutFault::Sites { found: sites });
     }
     if sums.len() != layout.cells.len() {
-        return Err(LayoutFault::Sums {
-            found: sums.len(),
-            expected: layout.cells.len(),
-        });
+        return Err(LayoutFault::Sums { found: sums.len(), expected: layout.cells.len() });
     }
     let mut values = Vec::with_capacity(sums.len());
     for (index, (cell, &sum)) in layout.cells.iter().zip(sums).enumerate() {
@@ -187,12 +164,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn cell(lo: i64, shift: u8, bits: u8) -> Cell {
-        Cell {
-            name: "x".into(),
-            lo,
-            shift,
-            bits,
-        }
+        Cell { name: "x".into(), lo, shift, bits }
     }
 
     #[test]
@@ -200,15 +172,7 @@ mod tests {
         let c = cell(-4, 2, 5); // -4 to 3.75
         assert_eq!(encode(&c, -4.0), Some(0));
         assert_eq!(encode(&c, 3.75), Some(31));
-        for bad in [
-            -4.25,
-            4.0,
-            1e300,
-            -1e300,
-            f64::NAN,
-            f64::INFINITY,
-            f64::NEG_INFINITY,
-        ] {
+        for bad in [-4.25, 4.0, 1e300, -1e300, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
             assert_eq!(encode(&c, bad), None, "{bad}");
         }
     }
@@ -216,10 +180,7 @@ mod tests {
     #[test]
     fn halves_round_to_even_so_that_all_processors_agree() {
         let c = cell(0, 0, 8);
-        assert_eq!(
-            [0.5, 1.5, 2.5, 3.5].map(|x| encode(&c, x)),
-            [Some(0), Some(2), Some(2), Some(4)]
-        );
+        assert_eq!([0.5, 1.5, 2.5, 3.5].map(|x| encode(&c, x)), [Some(0), Some(2), Some(2), Some(4)]);
     }
 
     #[test]
@@ -232,51 +193,22 @@ mod tests {
 
     #[test]
     fn a_sum_that_no_sites_can_make_is_refused() {
-        let layout = Layout {
-            cells: vec![cell(0, 0, 4)],
-        };
+        let layout = Layout { cells: vec![cell(0, 0, 4)] };
         assert!(decode(&layout, &[45], 3).is_ok());
-        assert_eq!(
-            decode(&layout, &[46], 3),
-            Err(LayoutFault::OutOfRange { index: 0, sites: 3 })
-        );
+        assert_eq!(decode(&layout, &[46], 3), Err(LayoutFault::OutOfRange { index: 0, sites: 3 }));
         assert!(decode(&layout, &[u128::MAX], 3).is_err());
-        assert_eq!(
-            decode(&layout, &[1, 1], 3),
-            Err(LayoutFault::Sums {
-                found: 2,
-                expected: 1
-            })
-        );
-        assert_eq!(
-            decode(&layout, &[0], 0),
-            Err(LayoutFault::Sites { found: 0 })
-        );
+        assert_eq!(decode(&layout, &[1, 1], 3), Err(LayoutFault::Sums { found: 2, expected: 1 }));
+        assert_eq!(decode(&layout, &[0], 0), Err(LayoutFault::Sites { found: 0 }));
     }
 
     #[test]
     fn layouts_that_cannot_be_shared_are_refused() {
-        assert_eq!(
-            check_layout(&Layout::default()),
-            Err(LayoutFault::Cells { found: 0 })
-        );
+        assert_eq!(check_layout(&Layout::default()), Err(LayoutFault::Cells { found: 0 }));
         for (lo, shift, bits) in [(0, 0, 0), (0, 0, 65), (0, 63, 4), (i64::MIN, 0, 4)] {
-            assert!(
-                check_layout(&Layout {
-                    cells: vec![cell(lo, shift, bits)]
-                })
-                .is_err()
-            );
+            assert!(check_layout(&Layout { cells: vec![cell(lo, shift, bits)] }).is_err());
         }
-        let wide = Layout {
-            cells: vec![cell(0, 0, 64); MAX_BITS / 64 + 1],
-        };
-        assert_eq!(
-            check_layout(&wide),
-            Err(LayoutFault::Bits {
-                found: MAX_BITS + 64
-            })
-        );
+        let wide = Layout { cells: vec![cell(0, 0, 64); MAX_BITS / 64 + 1] };
+        assert_eq!(check_layout(&wide), Err(LayoutFault::Bits { found: MAX_BITS + 64 }));
     }
 
     proptest! {

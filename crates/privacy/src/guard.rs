@@ -116,9 +116,7 @@ pub(crate) fn check(
                 excluded.push((cell.clone(), count))
             }
             // No more people in a part than in the whole; differences may reach into rows that were excluded.
-            GuardCell::Table { .. } | GuardCell::Class { .. }
-                if analysed.is_some_and(|n| count > n) =>
-            {
+            GuardCell::Table { .. } | GuardCell::Class { .. } if analysed.is_some_and(|n| count > n) => {
                 return Err(Withheld);
             }
             _ => {}
@@ -127,42 +125,23 @@ pub(crate) fn check(
     let (Some(rows_read), Some(analysed)) = (rows_read, analysed) else {
         return Err(Withheld);
     };
-    if excluded
-        .iter()
-        .map(|(_, n)| *n)
-        .fold(analysed, u64::saturating_add)
-        != rows_read
-    {
+    if excluded.iter().map(|(_, n)| *n).fold(analysed, u64::saturating_add) != rows_read {
         return Err(Withheld);
     }
     let opened = plan.numbers_opened().saturating_add(rules.opened_before);
     if opened.saturating_mul(u64::from(rules.rows_per_number)) > analysed {
         return Err(Withheld);
     }
-    Ok(Counts {
-        rows_read,
-        excluded,
-        analysed,
-    })
+    Ok(Counts { rows_read, excluded, analysed })
 }
 
 /// Contributors of the study, each once, enough in number and enough hidden from every viewer (A2).
-fn check_sites(
-    study: &Study,
-    contributors: &[String],
-    rules: &ReleaseRules,
-) -> Result<(), Withheld> {
+fn check_sites(study: &Study, contributors: &[String], rules: &ReleaseRules) -> Result<(), Withheld> {
     let distinct: BTreeSet<&String> = contributors.iter().collect();
     let known = distinct.iter().all(|c| study.contributors.contains(c));
     let enough = contributors.len() >= study.minimum_contributors as usize;
-    let minimum = rules
-        .min_hidden_sites
-        .max(study.protection.min_hidden_sites);
-    if known
-        && enough
-        && distinct.len() == contributors.len()
-        && hidden(study, contributors) >= minimum
-    {
+    let minimum = rules.min_hidden_sites.max(study.protection.min_hidden_sites);
+    if known && enough && distinct.len() == contributors.len() && hidden(study, contributors) >= minimum {
         Ok(())
     } else {
         Err(Withheld)
@@ -179,16 +158,11 @@ pub(crate) fn hidden(study: &Study, contributors: &[String]) -> u32 {
             Recipient::Outside(_) => None,
         })
         .collect();
-    hidden_sites_for_all(
-        contributors,
-        &study.aggregators,
-        &study.collector,
-        &recipients,
-    )
+    hidden_sites_for_all(contributors, &study.aggregators, &study.collector, &recipients)
 }
 
 /// A decoded sum as a count, if it is one.
 fn whole(value: f64) -> Option<u64> {
-    let is_count = value >= 0.0 && value < 9_007_199_254_740_992.0 && value.fract() == 0.0;
+    let is_count = (0.0..9_007_199_254_740_992.0).contains(&value) && value.fract() == 0.0;
     is_count.then_some(value as u64)
 }

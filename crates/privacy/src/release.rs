@@ -77,7 +77,7 @@ pub struct Reason {
 /// }
 /// ```
 ///
-/// ```compile_fail,E0277
+/// ```compile_fail,E0308
 /// fn publish(document: privacy::Released) -> privacy::Release {
 ///     privacy::Release::from(document)
 /// }
@@ -157,13 +157,9 @@ fn shows_small_count(result: &Value, min_cell: i64) -> bool {
         match value {
             Value::Int(n) => is_count && *n > 0 && *n < min_cell,
             Value::List(list) => list.iter().any(|v| small(v, min_cell, is_count)),
-            Value::Map(map) => map.iter().any(|(key, v)| {
-                small(
-                    v,
-                    min_cell,
-                    matches!(key.as_str(), "n" | "events" | "counts"),
-                )
-            }),
+            Value::Map(map) => map
+                .iter()
+                .any(|(key, v)| small(v, min_cell, matches!(key.as_str(), "n" | "events" | "counts"))),
             Value::Null | Value::Bool(_) | Value::Str(_) => false,
         }
     }
@@ -174,13 +170,7 @@ fn shows_small_count(result: &Value, min_cell: i64) -> bool {
 fn crosstab(result: Value, analysed: u64, min_cell: u32) -> Result<Value, Withheld> {
     let numbers = |key: &str| -> Result<Vec<u64>, Withheld> {
         let list = result.get(key).and_then(Value::as_list).ok_or(Withheld)?;
-        list.iter()
-            .map(|v| {
-                v.as_int()
-                    .and_then(|i| u64::try_from(i).ok())
-                    .ok_or(Withheld)
-            })
-            .collect()
+        list.iter().map(|v| v.as_int().and_then(|i| u64::try_from(i).ok()).ok_or(Withheld)).collect()
     };
     let shape: Vec<usize> = numbers("shape")?
         .into_iter()
@@ -193,10 +183,7 @@ fn crosstab(result: Value, analysed: u64, min_cell: u32) -> Result<Value, Withhe
     let shown = suppress(&shape, &counts, min_cell)?;
     let shown: Vec<Value> = shown
         .into_iter()
-        .map(|n| {
-            n.and_then(|n| i64::try_from(n).ok())
-                .map_or(Value::Null, Value::Int)
-        })
+        .map(|n| n.and_then(|n| i64::try_from(n).ok()).map_or(Value::Null, Value::Int))
         .collect();
     let Value::Map(mut map) = result else {
         return Err(Withheld);
@@ -216,24 +203,13 @@ fn population(study: &Study, counts: &guard::Counts, min_cell: u32) -> Populatio
     } else {
         match suppress(&[excluded.len()], &excluded, min_cell) {
             Ok(shown) => (Some(counts.rows_read), shown),
-            Err(Withheld) => (
-                None,
-                excluded
-                    .iter()
-                    .map(|n| (*n == 0 || *n >= k).then_some(*n))
-                    .collect(),
-            ),
+            Err(Withheld) => (None, excluded.iter().map(|n| (*n == 0 || *n >= k).then_some(*n)).collect()),
         }
     };
     let reasons = counts.excluded.iter().zip(shown);
     Population {
         rows_read,
-        excluded: reasons
-            .map(|((cell, _), rows)| Reason {
-                reason: cell.name(study),
-                rows,
-            })
-            .collect(),
+        excluded: reasons.map(|((cell, _), rows)| Reason { reason: cell.name(study), rows }).collect(),
         analysed: counts.analysed,
     }
 }

@@ -32,10 +32,7 @@ pub fn hidden_sites_for_all(
     recipients: &[String],
 ) -> u32 {
     let from = |viewer| hidden_sites(contributors, aggregators, collector, recipients, viewer);
-    contributors
-        .iter()
-        .map(|c| from(Some(c.as_str())))
-        .fold(from(None), u32::min)
+    contributors.iter().map(|c| from(Some(c.as_str()))).fold(from(None), u32::min)
 }
 
 /// Whether a set of contributors may be summed after earlier ones over shared columns: no pair and no triple
@@ -65,10 +62,7 @@ fn enough(combination: &[(&BTreeSet<String>, i32)], k: u32) -> bool {
     let left = everyone
         .into_iter()
         .filter(|site| {
-            combination
-                .iter()
-                .map(|(set, sign)| if set.contains(*site) { *sign } else { 0 })
-                .sum::<i32>()
+            combination.iter().map(|(set, sign)| if set.contains(*site) { *sign } else { 0 }).sum::<i32>()
                 != 0
         })
         .count();
@@ -96,10 +90,7 @@ mod tests {
         assert_eq!(hidden(None), 5);
         assert_eq!(hidden(Some("it")), 4);
         assert_eq!(hidden(Some("no")), 5);
-        assert_eq!(
-            hidden_sites_for_all(&nine, &list("ch se"), "no", &list("gb")),
-            4
-        );
+        assert_eq!(hidden_sites_for_all(&nine, &list("ch se"), "no", &list("gb")), 4);
     }
 
     #[test]
@@ -118,10 +109,10 @@ mod tests {
     fn dropping_one_site_is_refused() {
         let all = set("a b c d e f");
         assert!(sets_compatible(&[], &all, 3));
-        assert!(sets_compatible(&[all.clone()], &all, 3));
-        assert!(!sets_compatible(&[all.clone()], &set("a b c d e"), 3));
-        assert!(!sets_compatible(&[all.clone()], &set("a b c d"), 3));
-        assert!(sets_compatible(&[all.clone()], &set("a b c"), 3));
+        assert!(sets_compatible(std::slice::from_ref(&all), &all, 3));
+        assert!(!sets_compatible(std::slice::from_ref(&all), &set("a b c d e"), 3));
+        assert!(!sets_compatible(std::slice::from_ref(&all), &set("a b c d"), 3));
+        assert!(sets_compatible(std::slice::from_ref(&all), &set("a b c"), 3));
         // Swapping one site for another leaves the difference of two.
         assert!(!sets_compatible(&[set("a b c d")], &set("a b c e"), 3));
     }

@@ -18,17 +18,9 @@ pub const MAX_HIDDEN: usize = 512;
 /// alike. `shape` gives the number of levels of each axis, the last axis varying fastest.
 ///
 /// Withheld as a whole if no choice of complements protects the small counts.
-pub fn suppress(
-    shape: &[usize],
-    counts: &[u64],
-    min_cell: u32,
-) -> Result<Vec<Option<u64>>, Withheld> {
+pub fn suppress(shape: &[usize], counts: &[u64], min_cell: u32) -> Result<Vec<Option<u64>>, Withheld> {
     let cells = shape.iter().try_fold(1usize, |n, s| n.checked_mul(*s));
-    if shape.is_empty()
-        || counts.is_empty()
-        || counts.len() > MAX_TABLE
-        || cells != Some(counts.len())
-    {
+    if shape.is_empty() || counts.is_empty() || counts.len() > MAX_TABLE || cells != Some(counts.len()) {
         return Err(Withheld);
     }
     let k = u64::from(min_cell);
@@ -38,10 +30,7 @@ pub fn suppress(
         if hidden.iter().filter(|h| **h).count() > MAX_HIDDEN {
             return Err(Withheld);
         }
-        if let Some(cell) = lines
-            .iter()
-            .find_map(|line| exposed_in(line, &hidden, counts, k))
-        {
+        if let Some(cell) = lines.iter().find_map(|line| exposed_in(line, &hidden, counts, k)) {
             let partner = partner_for(cell, &lines, &hidden, counts, k)?;
             set(&mut hidden, partner);
             continue;
@@ -55,11 +44,7 @@ pub fn suppress(
             }
         }
     }
-    Ok(counts
-        .iter()
-        .zip(&hidden)
-        .map(|(n, h)| (!h).then_some(*n))
-        .collect())
+    Ok(counts.iter().zip(&hidden).map(|(n, h)| (!h).then_some(*n)).collect())
 }
 
 fn set(hidden: &mut [bool], cell: usize) {
@@ -84,7 +69,7 @@ fn lines(shape: &[usize]) -> Vec<Vec<usize>> {
     for &levels in shape {
         stride /= levels.max(1);
         for start in 0..total {
-            if levels > 0 && (start / stride.max(1)) % levels == 0 {
+            if levels > 0 && (start / stride.max(1)).is_multiple_of(levels) {
                 lines.push((0..levels).map(|i| start + i * stride).collect());
             }
         }
@@ -95,15 +80,8 @@ fn lines(shape: &[usize]) -> Vec<Vec<usize>> {
 /// A hidden cell that its own line gives away: it is the only hidden one, or the hidden ones together are
 /// fewer than `k` people, so that each is known to be small.
 fn exposed_in(line: &[usize], hidden: &[bool], counts: &[u64], k: u64) -> Option<usize> {
-    let inside: Vec<usize> = line
-        .iter()
-        .copied()
-        .filter(|c| is_hidden(hidden, *c))
-        .collect();
-    let sum: u64 = inside
-        .iter()
-        .map(|c| count(counts, *c))
-        .fold(0, u64::saturating_add);
+    let inside: Vec<usize> = line.iter().copied().filter(|c| is_hidden(hidden, *c)).collect();
+    let sum: u64 = inside.iter().map(|c| count(counts, *c)).fold(0, u64::saturating_add);
     match inside.as_slice() {
         [] => None,
         [one] => Some(*one),
@@ -130,33 +108,19 @@ fn partner_for(
     let through = lines.iter().filter(|l| l.contains(&cell));
     let (urgent, others): (Vec<_>, Vec<_>) =
         through.partition(|l| exposed_in(l, hidden, counts, k).is_some());
-    let pick = |set: Vec<&Vec<usize>>| {
-        set.into_iter()
-            .flat_map(candidates)
-            .min_by_key(|c| (count(counts, *c), *c))
-    };
-    if urgent.is_empty() {
-        pick(others).ok_or(Withheld)
-    } else {
-        pick(urgent).ok_or(Withheld)
-    }
+    let pick =
+        |set: Vec<&Vec<usize>>| set.into_iter().flat_map(candidates).min_by_key(|c| (count(counts, *c), *c));
+    if urgent.is_empty() { pick(others).ok_or(Withheld) } else { pick(urgent).ok_or(Withheld) }
 }
 
 /// A hidden cell whose count follows from all line totals together, if there is one: the cell's unit vector is
 /// in the row space of the lines over the hidden cells. Elimination modulo the prime 2^61-1, where the 0/1
 /// matrices of tables of this size have the same rank as over the rationals unless the prime divides a minor.
 fn determined(lines: &[Vec<usize>], hidden: &[bool]) -> Option<usize> {
-    let columns: Vec<usize> = (0..hidden.len())
-        .filter(|c| is_hidden(hidden, *c))
-        .collect();
+    let columns: Vec<usize> = (0..hidden.len()).filter(|c| is_hidden(hidden, *c)).collect();
     let mut rows: Vec<Vec<u64>> = lines
         .iter()
-        .map(|line| {
-            columns
-                .iter()
-                .map(|c| u64::from(line.contains(c)))
-                .collect::<Vec<u64>>()
-        })
+        .map(|line| columns.iter().map(|c| u64::from(line.contains(c))).collect::<Vec<u64>>())
         .filter(|row| row.iter().any(|x| *x != 0))
         .collect();
     rows.sort();
@@ -226,28 +190,12 @@ mod tests {
     #[test]
     fn one_small_count_takes_a_rectangle_with_it() {
         let got = suppress(&[3, 3], &[3, 40, 50, 60, 70, 80, 90, 95, 99], 11).unwrap();
-        assert_eq!(
-            got,
-            [
-                None,
-                None,
-                Some(50),
-                None,
-                None,
-                Some(80),
-                Some(90),
-                Some(95),
-                Some(99)
-            ]
-        );
+        assert_eq!(got, [None, None, Some(50), None, None, Some(80), Some(90), Some(95), Some(99)]);
     }
 
     #[test]
     fn a_two_by_two_with_one_small_count_hides_all_four() {
-        assert_eq!(
-            suppress(&[2, 2], &[5, 100, 200, 300], 11),
-            Ok(vec![None; 4])
-        );
+        assert_eq!(suppress(&[2, 2], &[5, 100, 200, 300], 11), Ok(vec![None; 4]));
     }
 
     #[test]
@@ -261,35 +209,24 @@ mod tests {
     fn two_small_counts_in_a_line_need_a_third() {
         // 2 + 3 = 5 would say that both are below 11.
         assert_eq!(suppress(&[3], &[2, 3, 50], 11), Ok(vec![None, None, None]));
-        assert_eq!(
-            suppress(&[4], &[2, 9, 50, 60], 11),
-            Ok(vec![None, None, Some(50), Some(60)])
-        );
+        assert_eq!(suppress(&[4], &[2, 9, 50, 60], 11), Ok(vec![None, None, Some(50), Some(60)]));
     }
 
     #[test]
     fn a_pattern_that_all_lines_together_solve_is_found() {
         // Two 2x2 blocks joined by one hidden cell: no line has fewer than two, but the joint is determined.
         let shape = [4, 4];
-        let hidden: Vec<bool> = [1, 1, 0, 0, 1, 1, 1, 0, 0, 0, 1, 1, 0, 0, 1, 1]
-            .iter()
-            .map(|x| *x == 1)
-            .collect();
+        let hidden: Vec<bool> =
+            [1, 1, 0, 0, 1, 1, 1, 0, 0, 0, 1, 1, 0, 0, 1, 1].iter().map(|x| *x == 1).collect();
         assert_eq!(determined(&lines(&shape), &hidden), Some(6));
-        let blocks: Vec<bool> = [1, 1, 0, 0, 1, 1, 0, 0, 0, 0, 1, 1, 0, 0, 1, 1]
-            .iter()
-            .map(|x| *x == 1)
-            .collect();
+        let blocks: Vec<bool> =
+            [1, 1, 0, 0, 1, 1, 0, 0, 0, 0, 1, 1, 0, 0, 1, 1].iter().map(|x| *x == 1).collect();
         assert_eq!(determined(&lines(&shape), &blocks), None);
     }
 
     #[test]
     fn a_table_of_another_shape_is_withheld() {
-        for (shape, counts) in [
-            (vec![2, 2], vec![1, 2, 3]),
-            (vec![], vec![]),
-            (vec![0], vec![]),
-        ] {
+        for (shape, counts) in [(vec![2, 2], vec![1, 2, 3]), (vec![], vec![]), (vec![0], vec![])] {
             assert_eq!(suppress(&shape, &counts, 11), Err(Withheld));
         }
         assert_eq!(suppress(&[usize::MAX, 2], &[1, 2], 11), Err(Withheld));
@@ -308,11 +245,7 @@ mod tests {
             seen: &mut Vec<usize>,
         ) -> bool {
             hidden.iter().any(|&next| {
-                let same = if row_move {
-                    next / w == at / w
-                } else {
-                    next % w == at % w
-                };
+                let same = if row_move { next / w == at / w } else { next % w == at % w };
                 if !same || next == at {
                     return false;
                 }

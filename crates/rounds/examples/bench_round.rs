@@ -25,7 +25,9 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 fn clock() -> Duration {
     let stat = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
     let nanoseconds = stat.and_then(|s| s.split_whitespace().next()?.parse().ok());
-    nanoseconds.map(Duration::from_nanos).unwrap_or_else(|| STARTED.get_or_init(std::time::Instant::now).elapsed())
+    nanoseconds
+        .map(Duration::from_nanos)
+        .unwrap_or_else(|| STARTED.get_or_init(std::time::Instant::now).elapsed())
 }
 
 static STARTED: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
@@ -42,7 +44,8 @@ fn value(site: usize, entry: usize) -> u64 {
 fn machines(ctx: &RoundContext) -> Result<(Duration, usize, Vec<u128>)> {
     let everyone: Vec<String> =
         ctx.contributors.iter().chain(&ctx.aggregators).chain([&ctx.collector]).cloned().collect();
-    let secrets: BTreeMap<String, KemSecret> = everyone.into_iter().map(|p| (p, KemSecret::generate())).collect();
+    let secrets: BTreeMap<String, KemSecret> =
+        everyone.into_iter().map(|p| (p, KemSecret::generate())).collect();
     let keys = |parties: &[String]| -> Vec<(String, KemPublic)> {
         parties.iter().filter_map(|p| Some((p.clone(), secrets.get(p)?.public()))).collect()
     };
@@ -88,7 +91,8 @@ fn machines(ctx: &RoundContext) -> Result<(Duration, usize, Vec<u128>)> {
 
 /// The same with Prio3 alone: share, verify, add up, unshare; nothing encoded, nothing sealed.
 fn bare(sites: usize) -> Result<(Duration, Vec<u128>)> {
-    let vdaf = Prio3::new_sum_vec(2, (1 << BITS) - 1, ENTRIES, optimal_chunk_length(ENTRIES * usize::from(BITS)))?;
+    let vdaf =
+        Prio3::new_sum_vec(2, (1 << BITS) - 1, ENTRIES, optimal_chunk_length(ENTRIES * usize::from(BITS)))?;
     let (ctx, key) = (b"bench", [7; 32]);
     let start = clock();
     let mut outputs = [Vec::new(), Vec::new()];
@@ -110,7 +114,8 @@ fn bare(sites: usize) -> Result<(Duration, Vec<u128>)> {
             }
         }
     }
-    let totals: std::result::Result<Vec<_>, _> = outputs.into_iter().map(|o| vdaf.aggregate(&(), o)).collect();
+    let totals: std::result::Result<Vec<_>, _> =
+        outputs.into_iter().map(|o| vdaf.aggregate(&(), o)).collect();
     let sum = vdaf.unshard(&(), totals?, sites)?;
     Ok((clock().saturating_sub(start), sum))
 }
@@ -143,11 +148,14 @@ fn main() -> Result<()> {
         if sum != bare_sum {
             return Err("the two sums differ".into());
         }
-        (ours.push(time), prio.push(bare_time));
+        ours.push(time);
+        prio.push(bare_time);
         sent = bytes;
     }
     let (ours, prio) = (median(ours), median(prio));
-    println!("one round, 9 contributors, 2 aggregators, {ENTRIES} entries of {BITS} bits, processor time, median of {RUNS}");
+    println!(
+        "one round, 9 contributors, 2 aggregators, {ENTRIES} entries of {BITS} bits, processor time, median of {RUNS}"
+    );
     println!("  through the machines  {:8.1} ms", ours.as_secs_f64() * 1e3);
     println!("  bare Prio3            {:8.1} ms", prio.as_secs_f64() * 1e3);
     println!("  ratio                 {:8.2}", ours.as_secs_f64() / prio.as_secs_f64());

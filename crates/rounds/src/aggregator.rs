@@ -53,10 +53,15 @@ pub struct OpeningMark {
     pub commitment: Digest,
 }
 
+/// A message's plaintext with the digest of its bytes.
+type Received = (Zeroizing<Vec<u8>>, Digest);
+/// One group's shares of one contribution: nonce, public share, input share.
+type Row = (Box<[u8; NONCE]>, Prio3PublicShare<SEED>, InputShare);
+
 /// One contribution as one aggregator holds it, a row for each group.
 enum Report {
     /// Shares that wait for the verify key.
-    Waiting(Vec<(Box<[u8; NONCE]>, Prio3PublicShare<SEED>, InputShare)>),
+    Waiting(Vec<Row>),
     /// Verification under way, with this aggregator's own verifier share.
     Started(Vec<(VerifyState, VerifierShare)>),
 }
@@ -108,22 +113,11 @@ impl Aggregator {
     ) -> Result<Aggregator, RoundError> {
         let binding = Binding::new(&ctx)?;
         let index = ctx.aggregators.iter().position(|a| a == me);
-        let index = index.ok_or_else(|| RoundError::Party {
-            party: me.to_owned(),
-            expected: "an aggregator",
-        })?;
-        let others: Vec<String> = ctx
-            .aggregators
-            .iter()
-            .filter(|a| *a != me)
-            .cloned()
-            .collect();
+        let index =
+            index.ok_or_else(|| RoundError::Party { party: me.to_owned(), expected: "an aggregator" })?;
+        let others: Vec<String> = ctx.aggregators.iter().filter(|a| *a != me).cloned().collect();
         let keys = key_of_each(&others, peers)?;
-        let peers = others
-            .iter()
-            .cloned()
-            .zip(keys.into_iter().cloned())
-            .collect();
+        let peers = others.iter().cloned().zip(keys.into_iter().cloned()).collect();
         let groups = Groups::new(&ctx.layout, ctx.aggregators.len(), &binding)?;
         let part = random::<SEED>()?;
         Ok(Aggregator {
@@ -155,33 +149,22 @@ impl Aggregator {
 
     /// A contributor's shares. Answers with what is now due to the other aggregators. A verbatim repeat is
     /// ignored; a second, different contribution is refused and the first one stands.
-    pub fn on_contribution(
-        &mut self,
-        from: &str,
-        bytes: &[u8],
-    ) -> Result<Vec<Message>, RoundError> {
+    pub fn on_contribution(&mut self, from: &str, bytes: &[u8]) -> Result<Vec<Message>, RoundError> {
         self.alive()?;
         if !self.ctx.contributors.iter().any(|c| c == from) {
-            return Err(RoundError::Party {
-                party: from.to_owned(),
-                expected: "a contributor",
-            });
+            return Err(RoundError::Party { party: from.to_owned(), expected: "a contributor" });
         }
         let length = self.groups.share_bytes(self.index);
-        let Some(plain) = self.receive(Kind::Share, from, bytes, length, "a share")? else {
+        let Some((plain, digest)) = self.receive(Kind::Share, from, bytes, length, "a share")? else {
             return Ok(Vec::new());
         };
-        let rows = self
-            .parse_shares(&plain)
-            .ok_or_else(|| malformed(from, Kind::Share))?;
+        let rows = self.parse_shares(&plain).ok_or_else(|| malformed(from, Kind::Share))?;
         let fresh: BTreeSet<[u8; NONCE]> = rows.iter().map(|(nonce, _, _)| **nonce).collect();
         if fresh.len() != rows.len() || !fresh.is_disjoint(&self.nonces) {
-            return Err(RoundError::Nonce {
-                from: from.to_owned(),
-            });
+            return Err(RoundError::Nonce { from: from.to_owned() });
         }
         self.nonces.extend(fresh);
-        self.accept(Kind::Share, from, bytes);
+        self.accept(Kind::Share, from, digest);
         self.reports.insert(from.to_owned(), Report::Waiting(rows));
         self.advance()
     }
@@ -190,53 +173,39 @@ impl Aggregator {
     pub fn on_message(&mut self, from: &str, bytes: &[u8]) -> Result<Vec<Message>, RoundError> {
         self.alive()?;
         if !self.peers.contains_key(from) {
-            return Err(RoundError::Party {
-                party: from.to_owned(),
-                expected: "another aggregator",
-            });
+            return Err(RoundError::Party { party: from.to_owned(), expected: "another aggregator" });
         }
         let expected = "a key part, verifier message or commitment";
         match kind_of(bytes) {
             Some(kind @ Kind::KeyPart) => {
-                let Some(plain) = self.receive(kind, from, bytes, SEED, expected)? else {
+                let Some((plain, digest)) = self.receive(kind, from, bytes, SEED, expected)? else {
                     return Ok(Vec::new());
                 };
-                let part = Reader(&plain)
-                    .array()
-                    .ok_or_else(|| malformed(from, kind))?;
-                self.accept(kind, from, bytes);
+                let part = Reader(&plain).array().ok_or_else(|| malformed(from, kind))?;
+                self.accept(kind, from, digest);
                 self.parts.insert(from.to_owned(), Zeroizing::new(part));
             }
             Some(kind @ Kind::Verifier) => {
                 let length = self.groups.verifier_bytes() * self.ctx.contributors.len();
-                let Some(plain) = self.receive(kind, from, bytes, length, expected)? else {
+                let Some((plain, digest)) = self.receive(kind, from, bytes, length, expected)? else {
                     return Ok(Vec::new());
                 };
-                self.accept(kind, from, bytes);
+                self.accept(kind, from, digest);
                 self.verifiers.insert(from.to_owned(), plain.to_vec());
             }
             Some(kind @ Kind::Commitment) => {
-                let Some(plain) = self.receive(kind, from, bytes, 32, expected)? else {
+                let Some((plain, digest)) = self.receive(kind, from, bytes, 32, expected)? else {
                     return Ok(Vec::new());
                 };
-                let digest = Reader(&plain)
-                    .array()
-                    .ok_or_else(|| malformed(from, kind))?;
-                self.accept(kind, from, bytes);
-                self.commitments
-                    .insert(from.to_owned(), Digest::from_bytes(digest));
+                let commitment = Reader(&plain).array().ok_or_else(|| malformed(from, kind))?;
+                self.accept(kind, from, digest);
+                self.commitments.insert(from.to_owned(), Digest::from_bytes(commitment));
             }
             Some(found) => {
-                return Err(RoundError::Kind {
-                    from: from.to_owned(),
-                    found,
-                    expected,
-                });
+                return Err(RoundError::Kind { from: from.to_owned(), found, expected });
             }
             None => {
-                return Err(RoundError::Format {
-                    from: from.to_owned(),
-                });
+                return Err(RoundError::Format { from: from.to_owned() });
             }
         }
         self.advance()
@@ -245,21 +214,13 @@ impl Aggregator {
     /// Contributors whose shares are not here yet.
     pub fn missing(&self) -> Vec<String> {
         let here = |c: &String| self.seen.contains_key(&(Kind::Share, c.clone()));
-        self.ctx
-            .contributors
-            .iter()
-            .filter(|c| !here(c))
-            .cloned()
-            .collect()
+        self.ctx.contributors.iter().filter(|c| !here(c)).cloned().collect()
     }
 
     /// The mark to keep before [`Aggregator::open`], once every proof holds and all others have committed.
     pub fn ready_to_open(&self) -> Option<OpeningMark> {
         let all = self.commitments.len() == self.peers.len();
-        self.total
-            .as_ref()
-            .filter(|_| all && !self.opened && !self.lost)
-            .map(|t| t.mark.clone())
+        self.total.as_ref().filter(|_| all && !self.opened && !self.lost).map(|t| t.mark.clone())
     }
 
     /// The round, as this machine was given it.
@@ -280,9 +241,7 @@ impl Aggregator {
         let parties = self.ctx.readers();
         let keys = key_of_each(&parties, readers)?;
         let Some(total) = self.total.as_ref() else {
-            return Err(RoundError::NotReady {
-                waiting_for: self.waiting_for(),
-            });
+            return Err(RoundError::NotReady { waiting_for: self.waiting_for() });
         };
         let mut plain = Zeroizing::new(total.share.to_vec());
         plain.extend_from_slice(total.salt.as_slice());
@@ -298,13 +257,8 @@ impl Aggregator {
         // INVARIANT: the right to open is spent before the first message exists.
         self.opened = true;
         let seal = |(to, key): (&String, &KemPublic)| {
-            let bytes = self
-                .binding
-                .seal(Kind::Opening, &self.me, to, key, &plain)?;
-            Ok(Message {
-                to: to.clone(),
-                bytes,
-            })
+            let bytes = self.binding.seal(Kind::Opening, &self.me, to, key, &plain)?;
+            Ok(Message { to: to.clone(), bytes })
         };
         parties.iter().zip(keys).map(seal).collect()
     }
@@ -319,24 +273,13 @@ impl Aggregator {
         } else {
             let keys = silent(&|p| self.parts.contains_key(p));
             let verifiers = silent(&|p| self.verifiers.contains_key(p));
-            let what = if keys.is_empty() {
-                "verifier messages"
-            } else {
-                "key parts"
-            };
-            format!(
-                "{what} of {}",
-                if keys.is_empty() { verifiers } else { keys }.join(", ")
-            )
+            let what = if keys.is_empty() { "verifier messages" } else { "key parts" };
+            format!("{what} of {}", if keys.is_empty() { verifiers } else { keys }.join(", "))
         }
     }
 
     fn alive(&self) -> Result<(), RoundError> {
-        if self.lost {
-            Err(RoundError::Lost)
-        } else {
-            Ok(())
-        }
+        if self.lost { Err(RoundError::Lost) } else { Ok(()) }
     }
 
     /// The plaintext of a message, or `None` for a verbatim repeat. Nothing is kept yet: a message that fails
@@ -348,53 +291,38 @@ impl Aggregator {
         bytes: &[u8],
         length: usize,
         expected: &'static str,
-    ) -> Result<Option<Zeroizing<Vec<u8>>>, RoundError> {
+    ) -> Result<Option<Received>, RoundError> {
         match kind_of(bytes) {
             Some(found) if found != kind => {
-                return Err(RoundError::Kind {
-                    from: from.to_owned(),
-                    found,
-                    expected,
-                });
+                return Err(RoundError::Kind { from: from.to_owned(), found, expected });
             }
             _ => {}
         }
+        let digest = Digest::of(bytes);
         let first = self.seen.get(&(kind, from.to_owned()));
-        if first == Some(&Digest::of(bytes)) {
+        if first == Some(&digest) {
             return Ok(None);
         }
-        let plain = self
-            .binding
-            .open(kind, from, &self.me, &self.secret, bytes, length)?;
+        let plain = self.binding.open(kind, from, &self.me, &self.secret, bytes, length)?;
         if first.is_some() {
-            return Err(RoundError::Conflict {
-                from: from.to_owned(),
-                kind,
-            });
+            return Err(RoundError::Conflict { from: from.to_owned(), kind });
         }
-        Ok(Some(plain))
+        Ok(Some((plain, digest)))
     }
 
-    fn accept(&mut self, kind: Kind, from: &str, bytes: &[u8]) {
-        self.seen.insert((kind, from.to_owned()), Digest::of(bytes));
+    fn accept(&mut self, kind: Kind, from: &str, digest: Digest) {
+        self.seen.insert((kind, from.to_owned()), digest);
     }
 
     fn to_peers(&self, kind: Kind, plain: &[u8]) -> Result<Vec<Message>, RoundError> {
         let seal = |(to, key): (&String, &KemPublic)| {
             let bytes = self.binding.seal(kind, &self.me, to, key, plain)?;
-            Ok(Message {
-                to: to.clone(),
-                bytes,
-            })
+            Ok(Message { to: to.clone(), bytes })
         };
         self.peers.iter().map(seal).collect()
     }
 
-    #[allow(clippy::type_complexity)] // one row for each group, taken apart at once
-    fn parse_shares(
-        &self,
-        plain: &[u8],
-    ) -> Option<Vec<(Box<[u8; NONCE]>, Prio3PublicShare<SEED>, InputShare)>> {
+    fn parse_shares(&self, plain: &[u8]) -> Option<Vec<Row>> {
         let mut reader = Reader(plain);
         let mut rows = Vec::with_capacity(self.groups.0.len());
         for group in &self.groups.0 {
@@ -402,8 +330,7 @@ impl Aggregator {
             let public = reader.take(group.public_bytes)?;
             let public = Prio3PublicShare::get_decoded_with_param(&group.vdaf, public).ok()?;
             let input = reader.take(group.input_bytes(self.index))?;
-            let input =
-                InputShare::get_decoded_with_param(&(&group.vdaf, self.index), input).ok()?;
+            let input = InputShare::get_decoded_with_param(&(&group.vdaf, self.index), input).ok()?;
             rows.push((Box::new(nonce), public, input));
         }
         reader.0.is_empty().then_some(rows)
@@ -419,17 +346,11 @@ impl Aggregator {
             };
             parts.extend_from_slice(part.as_slice());
         }
-        let info = [
-            b"comity/1 verify key ".as_slice(),
-            self.binding.context.as_bytes(),
-        ]
-        .concat();
+        let info = [b"comity/1 verify key ".as_slice(), self.binding.context.as_bytes()].concat();
         let mut key = Zeroizing::new([0; SEED]);
         Hkdf::<Sha256>::new(None, &parts)
             .expand(&info, key.as_mut_slice())
-            .map_err(|_| RoundError::Crypto {
-                what: "key derivation",
-            })?;
+            .map_err(|_| RoundError::Crypto { what: "key derivation" })?;
         Ok(Some(key))
     }
 
@@ -439,22 +360,16 @@ impl Aggregator {
         if let Some(key) = self.verify_key()? {
             self.start_verifying(&key)?;
         }
-        let all_started = self
-            .ctx
-            .contributors
-            .iter()
-            .all(|c| matches!(self.reports.get(c), Some(Report::Started(_))));
+        let all_started =
+            self.ctx.contributors.iter().all(|c| matches!(self.reports.get(c), Some(Report::Started(_))));
         if all_started && !self.verifier_sent {
-            let mut plain =
-                Vec::with_capacity(self.groups.verifier_bytes() * self.ctx.contributors.len());
+            let mut plain = Vec::with_capacity(self.groups.verifier_bytes() * self.ctx.contributors.len());
             for contributor in &self.ctx.contributors {
                 let Some(Report::Started(rows)) = self.reports.get(contributor) else {
                     continue;
                 };
                 for (_, share) in rows {
-                    let bytes = share
-                        .get_encoded()
-                        .map_err(|_| RoundError::Crypto { what: "encoding" })?;
+                    let bytes = share.get_encoded().map_err(|_| RoundError::Crypto { what: "encoding" })?;
                     plain.extend_from_slice(&bytes);
                 }
             }
@@ -491,14 +406,10 @@ impl Aggregator {
             let Report::Waiting(rows) = report else {
                 continue;
             };
-            let start =
-                |(group, (nonce, public, input)): (&Group, &(Box<[u8; NONCE]>, _, InputShare))| {
-                    group
-                        .vdaf
-                        .verify_init(key, &group.ctx, self.index, &(), nonce, public, input)
-                };
-            let started: Result<Vec<_>, _> =
-                self.groups.0.iter().zip(rows.iter()).map(start).collect();
+            let start = |(group, (nonce, public, input)): (&Group, &(Box<[u8; NONCE]>, _, InputShare))| {
+                group.vdaf.verify_init(key, &group.ctx, self.index, &(), nonce, public, input)
+            };
+            let started: Result<Vec<_>, _> = self.groups.0.iter().zip(rows.iter()).map(start).collect();
             match started {
                 Ok(rows) => *report = Report::Started(rows),
                 Err(_) => broken = Some(contributor.clone()),
@@ -515,20 +426,14 @@ impl Aggregator {
 
     /// Decides every proof from all aggregators' verifier shares and adds the output shares up.
     fn finish(&mut self) -> Result<Total, RoundError> {
-        let mut totals: Vec<AggregateShare> = self
-            .groups
-            .0
-            .iter()
-            .map(|g| g.vdaf.aggregate_init(&()))
-            .collect();
+        let mut totals: Vec<AggregateShare> =
+            self.groups.0.iter().map(|g| g.vdaf.aggregate_init(&())).collect();
         let own: BTreeMap<String, Report> = std::mem::take(&mut self.reports);
         let mut theirs: BTreeMap<&String, Reader> =
             self.verifiers.iter().map(|(p, b)| (p, Reader(b))).collect();
         let mut reports = own;
         for contributor in &self.ctx.contributors {
-            let proof = || RoundError::Proof {
-                contributor: contributor.clone(),
-            };
+            let proof = || RoundError::Proof { contributor: contributor.clone() };
             let Some(Report::Started(rows)) = reports.remove(contributor) else {
                 return Err(proof());
             };
@@ -539,25 +444,14 @@ impl Aggregator {
                         shares.push(own.clone());
                         continue;
                     }
-                    let bytes = theirs
-                        .get_mut(aggregator)
-                        .and_then(|r| r.take(group.verifier_bytes));
-                    let share =
-                        bytes.and_then(|b| VerifierShare::get_decoded_with_param(&state, b).ok());
+                    let bytes = theirs.get_mut(aggregator).and_then(|r| r.take(group.verifier_bytes));
+                    let share = bytes.and_then(|b| VerifierShare::get_decoded_with_param(&state, b).ok());
                     shares.push(share.ok_or_else(|| malformed(aggregator, Kind::Verifier))?);
                 }
-                let message = group
-                    .vdaf
-                    .verifier_shares_to_message(&group.ctx, &(), shares)
-                    .map_err(|_| proof())?;
-                match group
-                    .vdaf
-                    .verify_next(&group.ctx, state, message)
-                    .map_err(|_| proof())?
-                {
-                    VerifyTransition::Finish(output) => {
-                        total.accumulate(&output).map_err(|_| proof())?
-                    }
+                let message =
+                    group.vdaf.verifier_shares_to_message(&group.ctx, &(), shares).map_err(|_| proof())?;
+                match group.vdaf.verify_next(&group.ctx, state, message).map_err(|_| proof())? {
+                    VerifyTransition::Finish(output) => total.accumulate(&output).map_err(|_| proof())?,
                     VerifyTransition::Continue(..) => return Err(proof()),
                 }
             }
@@ -566,33 +460,22 @@ impl Aggregator {
         self.parts.clear();
         let mut share = Zeroizing::new(Vec::with_capacity(self.groups.aggregate_bytes()));
         for total in &totals {
-            let bytes = total
-                .get_encoded()
-                .map_err(|_| RoundError::Crypto { what: "encoding" })?;
+            let bytes = total.get_encoded().map_err(|_| RoundError::Crypto { what: "encoding" })?;
             share.extend_from_slice(&Zeroizing::new(bytes));
         }
         let salt = random::<32>()?;
         let commitment = commitment(&self.binding.context, &self.me, &salt, &share);
-        let mark = OpeningMark {
-            slot: self.ctx.slot()?,
-            context: self.binding.context,
-            commitment,
-        };
+        let mark = OpeningMark { slot: self.ctx.slot()?, context: self.binding.context, commitment };
         Ok(Total { share, salt, mark })
     }
 }
 
 fn malformed(from: &str, kind: Kind) -> RoundError {
-    RoundError::Malformed {
-        from: from.to_owned(),
-        kind,
-    }
+    RoundError::Malformed { from: from.to_owned(), kind }
 }
 
 fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>, RoundError> {
     let mut bytes = Zeroizing::new([0; N]);
-    getrandom::fill(bytes.as_mut_slice()).map_err(|_| RoundError::Crypto {
-        what: "system randomness",
-    })?;
+    getrandom::fill(bytes.as_mut_slice()).map_err(|_| RoundError::Crypto { what: "system randomness" })?;
     Ok(bytes)
 }

@@ -56,20 +56,26 @@ struct Slot<'a> {
     round: u32,
 }
 
+/// Everything that a round is bound to, layout and slot by their digests.
+#[derive(Serialize)]
+struct Terms<'a> {
+    slot: Digest,
+    contributors: &'a [String],
+    aggregators: &'a [String],
+    collector: &'a str,
+    replayed: bool,
+    plan: Digest,
+    question: Digest,
+    layout: Digest,
+}
+
 impl RoundContext {
     /// Checks that the round can be run at all.
     pub fn check(&self) -> Result<(), RoundError> {
         privacy::check_layout(&self.layout)?;
-        let everyone = self
-            .contributors
-            .iter()
-            .chain(&self.aggregators)
-            .chain([&self.collector]);
+        let everyone = self.contributors.iter().chain(&self.aggregators).chain([&self.collector]);
         if let Some(party) = everyone.into_iter().find(|p| !is_party_id(p)) {
-            return Err(ContextFault::Name {
-                party: party.clone(),
-            }
-            .into());
+            return Err(ContextFault::Name { party: party.clone() }.into());
         }
         let found = self.aggregators.len();
         let twice = self
@@ -86,38 +92,37 @@ impl RoundContext {
             return Err(ContextFault::Contributors { found }.into());
         }
         if self.aggregators.contains(&self.collector) {
-            return Err(ContextFault::Collector {
-                party: self.collector.clone(),
-            }
-            .into());
+            return Err(ContextFault::Collector { party: self.collector.clone() }.into());
         }
         Ok(())
     }
 
-    /// Digest of all of it in canonical form. Not for the record: it covers the question, which in an iterative
-    /// stage follows from opened sums (A4).
+    /// Digest of all of it in canonical form, the layout by its own digest. Not for the record: it covers the
+    /// question, which in an iterative stage follows from opened sums (A4).
     pub fn digest(&self) -> Result<Digest, RoundError> {
-        let bytes = canon::to_bytes(self).map_err(|_| ContextFault::Canonical)?;
+        self.digest_with(privacy::layout_digest(&self.layout)?)
+    }
+
+    pub(crate) fn digest_with(&self, layout: Digest) -> Result<Digest, RoundError> {
+        let RoundContext { contributors, aggregators, collector, replayed, plan, question, .. } = self;
+        let terms = Terms {
+            slot: self.slot()?,
+            contributors,
+            aggregators,
+            collector,
+            replayed: *replayed,
+            plan: *plan,
+            question: *question,
+            layout,
+        };
+        let bytes = canon::to_bytes(&terms).map_err(|_| ContextFault::Canonical)?;
         Ok(Digest::of(&bytes))
     }
 
     /// Digest of federation, study, run, stage and round alone: what is opened once, whoever contributes.
     pub fn slot(&self) -> Result<Digest, RoundError> {
-        let RoundContext {
-            federation,
-            study,
-            run,
-            stage,
-            round,
-            ..
-        } = self;
-        let slot = Slot {
-            federation: *federation,
-            study,
-            run: *run,
-            stage: *stage,
-            round: *round,
-        };
+        let RoundContext { federation, study, run, stage, round, .. } = self;
+        let slot = Slot { federation: *federation, study, run: *run, stage: *stage, round: *round };
         let bytes = canon::to_bytes(&slot).map_err(|_| ContextFault::Canonical)?;
         Ok(Digest::of(&bytes))
     }
@@ -137,11 +142,7 @@ impl RoundContext {
 
     /// The parties that read the sum, sorted.
     pub fn readers(&self) -> Vec<String> {
-        let mut readers = if self.replayed {
-            self.contributors.clone()
-        } else {
-            Vec::new()
-        };
+        let mut readers = if self.replayed { self.contributors.clone() } else { Vec::new() };
         readers.push(self.collector.clone());
         readers.sort();
         readers.dedup();

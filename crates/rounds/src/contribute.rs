@@ -16,17 +16,17 @@ use zeroize::Zeroizing;
 ///
 /// Made by [`contribute`] alone, from a [`Contribution`] alone:
 ///
-/// ```compile_fail
+/// ```compile_fail,E0451
 /// let sealed = rounds::Sealed { to: "ch".to_owned(), bytes: b"rows".to_vec() };
 /// ```
 ///
-/// ```compile_fail
+/// ```compile_fail,E0308
 /// fn smuggle(ctx: &rounds::RoundContext, rows: Vec<u64>, keys: &[(String, rounds::KemPublic)]) {
 ///     let _ = rounds::contribute(ctx, "gb", rows, keys);
 /// }
 /// ```
 ///
-/// ```compile_fail
+/// ```compile_fail,E0382
 /// // A contribution is used up: it cannot answer two rounds.
 /// fn twice(a: &rounds::RoundContext, b: &rounds::RoundContext, c: privacy::Contribution) {
 ///     let _ = rounds::contribute(a, "gb", c, &[]);
@@ -67,15 +67,12 @@ pub fn contribute(
 ) -> Result<Vec<Sealed>, RoundError> {
     let binding = Binding::new(ctx)?;
     if !ctx.contributors.iter().any(|c| c == me) {
-        return Err(RoundError::Party {
-            party: me.to_owned(),
-            expected: "a contributor",
-        });
+        return Err(RoundError::Party { party: me.to_owned(), expected: "a contributor" });
     }
     if contribution.plan() != ctx.plan {
         return Err(RoundError::Contribution { what: "plan" });
     }
-    if contribution.layout() != privacy::layout_digest(&ctx.layout)? {
+    if contribution.layout() != binding.layout {
         return Err(RoundError::Contribution { what: "layout" });
     }
     let keys = key_of_each(&ctx.aggregators, keys)?;
@@ -88,21 +85,15 @@ pub fn contribute(
         let values: Option<Vec<u128>> = group.cells.iter().map(entry).collect();
         let values = Zeroizing::new(values.ok_or(RoundError::Contribution { what: "layout" })?);
         let mut nonce = [0; NONCE];
-        getrandom::fill(&mut nonce).map_err(|_| RoundError::Crypto {
-            what: "system randomness",
-        })?;
+        getrandom::fill(&mut nonce).map_err(|_| RoundError::Crypto { what: "system randomness" })?;
         let failed = RoundError::Crypto { what: "sharing" };
-        let (public, inputs) = group
-            .vdaf
-            .shard(&group.ctx, &values, &nonce)
-            .map_err(|_| failed.clone())?;
+        let (public, inputs) = group.vdaf.shard(&group.ctx, &values, &nonce).map_err(|_| failed.clone())?;
         let public = public.get_encoded().map_err(|_| failed.clone())?;
         for (plain, input) in plain.iter_mut().zip(&inputs) {
             plain.extend_from_slice(&nonce);
             plain.extend_from_slice(&public);
-            plain.extend_from_slice(&Zeroizing::new(
-                input.get_encoded().map_err(|_| failed.clone())?,
-            ));
+            // INVARIANT: the buffer has room for all of it, so no copy of a share is left behind unwiped.
+            input.encode(plain).map_err(|_| failed.clone())?;
         }
     }
     ctx.aggregators
@@ -111,10 +102,7 @@ pub fn contribute(
         .zip(plain)
         .map(|((to, key), plain)| {
             let bytes = binding.seal(Kind::Share, me, to, key, &plain)?;
-            Ok(Sealed {
-                to: to.clone(),
-                bytes,
-            })
+            Ok(Sealed { to: to.clone(), bytes })
         })
         .collect()
 }
@@ -126,29 +114,17 @@ pub(crate) fn key_of_each<'a>(
 ) -> Result<Vec<&'a KemPublic>, RoundError> {
     let map: BTreeMap<&String, &KemPublic> = keys.iter().map(|(party, key)| (party, key)).collect();
     if let Some((party, _)) = keys.iter().find(|(party, _)| !parties.contains(party)) {
-        return Err(RoundError::Party {
-            party: party.clone(),
-            expected: "a party that needs a key",
-        });
+        return Err(RoundError::Party { party: party.clone(), expected: "a party that needs a key" });
     }
     if map.len() != keys.len() {
-        let twice = keys
-            .iter()
-            .map(|(p, _)| p)
-            .find(|p| keys.iter().filter(|(q, _)| q == *p).count() > 1);
+        let twice = keys.iter().map(|(p, _)| p).find(|p| keys.iter().filter(|(q, _)| q == *p).count() > 1);
         let party = twice.cloned().unwrap_or_default();
-        return Err(RoundError::Party {
-            party,
-            expected: "named once with its key",
-        });
+        return Err(RoundError::Party { party, expected: "named once with its key" });
     }
     parties
         .iter()
         .map(|party| {
-            let missing = || RoundError::Party {
-                party: party.clone(),
-                expected: "named with its key",
-            };
+            let missing = || RoundError::Party { party: party.clone(), expected: "named with its key" };
             map.get(party).copied().ok_or_else(missing)
         })
         .collect()

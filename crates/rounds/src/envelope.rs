@@ -48,15 +48,9 @@ impl Kind {
     }
 
     fn of(code: u8) -> Option<Kind> {
-        [
-            Kind::Share,
-            Kind::KeyPart,
-            Kind::Verifier,
-            Kind::Commitment,
-            Kind::Opening,
-        ]
-        .into_iter()
-        .find(|k| k.code() == code)
+        [Kind::Share, Kind::KeyPart, Kind::Verifier, Kind::Commitment, Kind::Opening]
+            .into_iter()
+            .find(|k| k.code() == code)
     }
 }
 
@@ -82,6 +76,7 @@ pub fn kind_of(bytes: &[u8]) -> Option<Kind> {
 #[derive(Clone)]
 pub(crate) struct Binding {
     pub context: Digest,
+    pub layout: Digest,
     slot: Digest,
 }
 
@@ -89,10 +84,8 @@ impl Binding {
     /// Checks the round and digests it.
     pub fn new(ctx: &RoundContext) -> Result<Binding, RoundError> {
         ctx.check()?;
-        Ok(Binding {
-            context: ctx.digest()?,
-            slot: ctx.slot()?,
-        })
+        let layout = privacy::layout_digest(&ctx.layout)?;
+        Ok(Binding { context: ctx.digest_with(layout)?, layout, slot: ctx.slot()? })
     }
 
     fn header(&self, kind: Kind) -> Vec<u8> {
@@ -141,36 +134,18 @@ impl Binding {
         length: usize,
     ) -> Result<Zeroizing<Vec<u8>>, RoundError> {
         if kind_of(bytes) != Some(kind) {
-            return Err(RoundError::Format {
-                from: from.to_owned(),
-            });
+            return Err(RoundError::Format { from: from.to_owned() });
         }
         let header = self.header(kind);
         let Some(sealed) = bytes.strip_prefix(header.as_slice()) else {
-            return Err(RoundError::OtherRound {
-                from: from.to_owned(),
-                kind,
-            });
+            return Err(RoundError::OtherRound { from: from.to_owned(), kind });
         };
         let expected = HEADER + SEAL_BYTES + length;
         if bytes.len() != expected {
-            return Err(RoundError::Length {
-                from: from.to_owned(),
-                kind,
-                found: bytes.len(),
-                expected,
-            });
+            return Err(RoundError::Length { from: from.to_owned(), kind, found: bytes.len(), expected });
         }
-        kem::open(
-            secret,
-            &self.info(),
-            &Binding::aad(&header, from, to),
-            sealed,
-        )
-        .ok_or_else(|| RoundError::Unopenable {
-            from: from.to_owned(),
-            kind,
-        })
+        kem::open(secret, &self.info(), &Binding::aad(&header, from, to), sealed)
+            .ok_or_else(|| RoundError::Unopenable { from: from.to_owned(), kind })
     }
 }
 

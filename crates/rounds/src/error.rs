@@ -21,9 +21,7 @@ pub enum RoundError {
         expected: usize,
     },
     /// A party without a part in the round, or with another one.
-    #[error(
-        "`{party}` is not {expected} in this round: use the parties that the round's statement names"
-    )]
+    #[error("`{party}` is not {expected} in this round: use the parties that the round's statement names")]
     Party {
         /// The party.
         party: String,
@@ -31,9 +29,7 @@ pub enum RoundError {
         expected: &'static str,
     },
     /// A contribution to another plan or layout.
-    #[error(
-        "the contribution answers another {what} than the round's: it was made for another round"
-    )]
+    #[error("the contribution answers another {what} than the round's: it was made for another round")]
     Contribution {
         /// `plan` or `layout`.
         what: &'static str,

@@ -33,11 +33,7 @@ pub(crate) struct Group {
 impl Group {
     /// Bytes of the input share of the aggregator at `index`.
     pub fn input_bytes(&self, index: usize) -> usize {
-        if index == 0 {
-            self.leader_bytes
-        } else {
-            2 * SEED
-        }
+        if index == 0 { self.leader_bytes } else { 2 * SEED }
     }
 
     /// Bytes of an aggregate share.
@@ -50,36 +46,22 @@ impl Group {
 pub(crate) struct Groups(pub Vec<Group>);
 
 impl Groups {
-    pub fn new(
-        layout: &Layout,
-        aggregators: usize,
-        binding: &Binding,
-    ) -> Result<Groups, RoundError> {
+    pub fn new(layout: &Layout, aggregators: usize, binding: &Binding) -> Result<Groups, RoundError> {
         let mut widths: BTreeMap<u8, Vec<usize>> = BTreeMap::new();
         for (index, cell) in layout.cells.iter().enumerate() {
             widths.entry(cell.bits).or_default().push(index);
         }
-        let failed = |_| RoundError::Crypto {
-            what: "setting up of Prio3",
-        };
-        let shares = u8::try_from(aggregators).map_err(|_| RoundError::Crypto {
-            what: "setting up of Prio3",
-        })?;
+        let failed = |_| RoundError::Crypto { what: "setting up of Prio3" };
+        let shares =
+            u8::try_from(aggregators).map_err(|_| RoundError::Crypto { what: "setting up of Prio3" })?;
         let mut groups = Vec::with_capacity(widths.len());
         for (bits, cells) in widths {
             let most = (1u128 << bits) - 1;
             let chunk = optimal_chunk_length(usize::from(bits) * cells.len());
             let vdaf = Prio3::new_sum_vec(shares, most, cells.len(), chunk).map_err(failed)?;
             let flp = SumVec::<Field128, ParallelSum<Field128, Mul>>::new(most, cells.len(), chunk)
-                .map_err(|_| RoundError::Crypto {
-                    what: "setting up of Prio3",
-                })?;
-            let ctx = [
-                b"comity/1 prio3 ".as_slice(),
-                binding.context.as_bytes(),
-                &[bits],
-            ]
-            .concat();
+                .map_err(|_| RoundError::Crypto { what: "setting up of Prio3" })?;
+            let ctx = [b"comity/1 prio3 ".as_slice(), binding.context.as_bytes(), &[bits]].concat();
             groups.push(Group {
                 vdaf,
                 ctx,
@@ -94,10 +76,7 @@ impl Groups {
 
     /// Bytes of a contribution's plaintext for the aggregator at `index`.
     pub fn share_bytes(&self, index: usize) -> usize {
-        self.0
-            .iter()
-            .map(|g| NONCE + g.public_bytes + g.input_bytes(index))
-            .sum()
+        self.0.iter().map(|g| NONCE + g.public_bytes + g.input_bytes(index)).sum()
     }
 
     /// Bytes of one aggregator's verifier shares for one contribution.

@@ -22,7 +22,7 @@ pub const SEAL_BYTES: usize = ENCAPSULATED_BYTES + 16;
 /// A key that opens what was sealed to it. Made per run and erased at its close (A8). Wiped when dropped; it
 /// has no `Debug`, so it cannot stray into a log.
 ///
-/// ```compile_fail
+/// ```compile_fail,E0277
 /// println!("{:?}", rounds::KemSecret::generate());
 /// ```
 #[derive(Clone)]
@@ -51,10 +51,7 @@ impl KemSecret {
     /// The key of these 32 bytes.
     pub fn from_bytes(bytes: &[u8]) -> Result<KemSecret, RoundError> {
         let key = <XWing as Kem>::PrivateKey::from_bytes(bytes);
-        key.map(KemSecret).map_err(|_| RoundError::Key {
-            found: bytes.len(),
-            expected: 32,
-        })
+        key.map(KemSecret).map_err(|_| RoundError::Key { found: bytes.len(), expected: 32 })
     }
 }
 
@@ -67,10 +64,7 @@ impl KemPublic {
     /// The key of these 1216 bytes.
     pub fn from_bytes(bytes: &[u8]) -> Result<KemPublic, RoundError> {
         let key = <XWing as Kem>::PublicKey::from_bytes(bytes);
-        key.map(KemPublic).map_err(|_| RoundError::Key {
-            found: bytes.len(),
-            expected: PUBLIC_KEY_BYTES,
-        })
+        key.map(KemPublic).map_err(|_| RoundError::Key { found: bytes.len(), expected: PUBLIC_KEY_BYTES })
     }
 }
 
@@ -83,11 +77,7 @@ impl fmt::Display for KemPublic {
 impl fmt::Debug for KemPublic {
     /// The first eight bytes, for telling keys apart.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "KemPublic({}..)",
-            hex::encode(self.to_bytes().get(..8).unwrap_or_default())
-        )
+        write!(f, "KemPublic({}..)", hex::encode(self.to_bytes().get(..8).unwrap_or_default()))
     }
 }
 
@@ -100,11 +90,8 @@ impl Serialize for KemPublic {
 impl<'de> Deserialize<'de> for KemPublic {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<KemPublic, D::Error> {
         let text = String::deserialize(d)?;
-        let wrong = || {
-            de::Error::custom(
-                "expected an X-Wing public key of 2432 lower-case hexadecimal characters",
-            )
-        };
+        let wrong =
+            || de::Error::custom("expected an X-Wing public key of 2432 lower-case hexadecimal characters");
         if text.len() != 2 * PUBLIC_KEY_BYTES || text.bytes().any(|b| b.is_ascii_uppercase()) {
             return Err(wrong());
         }
@@ -114,12 +101,7 @@ impl<'de> Deserialize<'de> for KemPublic {
 }
 
 /// Seals bytes: encapsulated key, then ciphertext with its tag.
-pub(crate) fn seal(
-    to: &KemPublic,
-    info: &[u8],
-    aad: &[u8],
-    plain: &[u8],
-) -> Result<Vec<u8>, RoundError> {
+pub(crate) fn seal(to: &KemPublic, info: &[u8], aad: &[u8], plain: &[u8]) -> Result<Vec<u8>, RoundError> {
     let sealed = hpke::single_shot_seal::<ChaCha20Poly1305, HkdfSha256, XWing>(
         &OpModeS::Base,
         &to.0,
@@ -135,12 +117,7 @@ pub(crate) fn seal(
 }
 
 /// Opens what [`seal`] made; `None` whatever the reason.
-pub(crate) fn open(
-    secret: &KemSecret,
-    info: &[u8],
-    aad: &[u8],
-    sealed: &[u8],
-) -> Option<Zeroizing<Vec<u8>>> {
+pub(crate) fn open(secret: &KemSecret, info: &[u8], aad: &[u8], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let (key, cipher) = sealed.split_at_checked(ENCAPSULATED_BYTES)?;
     let key = <XWing as Kem>::EncappedKey::from_bytes(key).ok()?;
     let opened = hpke::single_shot_open::<ChaCha20Poly1305, HkdfSha256, XWing>(

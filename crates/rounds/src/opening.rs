@@ -16,12 +16,7 @@ type AggregateShare = <Prio3SumVec as Vdaf>::AggregateShare;
 
 /// The commitment to an aggregate share. The salt keeps a sum that is easy to guess from being confirmed by
 /// its commitment when the other shares are known.
-pub(crate) fn commitment(
-    context: &Digest,
-    aggregator: &str,
-    salt: &[u8; 32],
-    share: &[u8],
-) -> Digest {
+pub(crate) fn commitment(context: &Digest, aggregator: &str, salt: &[u8; 32], share: &[u8]) -> Digest {
     let mut bytes = Zeroizing::new(Vec::with_capacity(128 + share.len()));
     bytes.extend_from_slice(b"comity/1 aggregate share ");
     bytes.extend_from_slice(context.as_bytes());
@@ -54,10 +49,7 @@ impl Opening {
     pub fn new(ctx: RoundContext, me: &str, secret: KemSecret) -> Result<Opening, RoundError> {
         let binding = Binding::new(&ctx)?;
         if !ctx.reads(me) {
-            return Err(RoundError::Party {
-                party: me.to_owned(),
-                expected: "a reader of the sum",
-            });
+            return Err(RoundError::Party { party: me.to_owned(), expected: "a reader of the sum" });
         }
         let groups = Groups::new(&ctx.layout, ctx.aggregators.len(), &binding)?;
         Ok(Opening {
@@ -81,18 +73,11 @@ impl Opening {
         }
         let kind = Kind::Opening;
         let Some(index) = self.ctx.aggregators.iter().position(|a| a == from) else {
-            return Err(RoundError::Party {
-                party: from.to_owned(),
-                expected: "an aggregator",
-            });
+            return Err(RoundError::Party { party: from.to_owned(), expected: "an aggregator" });
         };
         match kind_of(bytes) {
             Some(found) if found != kind => {
-                return Err(RoundError::Kind {
-                    from: from.to_owned(),
-                    found,
-                    expected: "an opening",
-                });
+                return Err(RoundError::Kind { from: from.to_owned(), found, expected: "an opening" });
             }
             _ => {}
         }
@@ -101,22 +86,15 @@ impl Opening {
             return Ok(());
         }
         let length = self.groups.aggregate_bytes() + 32 + 32 * self.ctx.aggregators.len();
-        let plain = self
-            .binding
-            .open(kind, from, &self.me, &self.secret, bytes, length)?;
+        let plain = self.binding.open(kind, from, &self.me, &self.secret, bytes, length)?;
         if self.seen.contains_key(from) {
-            return Err(RoundError::Conflict {
-                from: from.to_owned(),
-                kind,
-            });
+            return Err(RoundError::Conflict { from: from.to_owned(), kind });
         }
         let (share, commitments) = self.parse(from, index, &plain)?;
         self.seen.insert(from.to_owned(), digest);
         if *self.commitments.get_or_insert_with(|| commitments.clone()) != commitments {
             self.lose();
-            return Err(RoundError::Disagreement {
-                aggregator: from.to_owned(),
-            });
+            return Err(RoundError::Disagreement { aggregator: from.to_owned() });
         }
         self.shares.insert(from.to_owned(), share);
         if self.shares.len() == self.ctx.aggregators.len() {
@@ -133,12 +111,7 @@ impl Opening {
 
     /// Aggregators whose openings are not here yet.
     pub fn missing(&self) -> Vec<String> {
-        self.ctx
-            .aggregators
-            .iter()
-            .filter(|a| !self.seen.contains_key(*a))
-            .cloned()
-            .collect()
+        self.ctx.aggregators.iter().filter(|a| !self.seen.contains_key(*a)).cloned().collect()
     }
 
     #[allow(clippy::type_complexity)] // taken apart at once
@@ -148,14 +121,9 @@ impl Opening {
         index: usize,
         plain: &[u8],
     ) -> Result<(Zeroizing<Vec<u8>>, Vec<Digest>), RoundError> {
-        let malformed = || RoundError::Malformed {
-            from: from.to_owned(),
-            kind: Kind::Opening,
-        };
+        let malformed = || RoundError::Malformed { from: from.to_owned(), kind: Kind::Opening };
         let mut reader = Reader(plain);
-        let share = reader
-            .take(self.groups.aggregate_bytes())
-            .ok_or_else(malformed)?;
+        let share = reader.take(self.groups.aggregate_bytes()).ok_or_else(malformed)?;
         let salt = reader.array::<32>().ok_or_else(malformed)?;
         let mut commitments = Vec::with_capacity(self.ctx.aggregators.len());
         for _ in &self.ctx.aggregators {
@@ -163,9 +131,7 @@ impl Opening {
         }
         if commitments.get(index) != Some(&commitment(&self.binding.context, from, &salt, share)) {
             self.lose();
-            return Err(RoundError::Commitment {
-                aggregator: from.to_owned(),
-            });
+            return Err(RoundError::Commitment { aggregator: from.to_owned() });
         }
         Ok((Zeroizing::new(share.to_vec()), commitments))
     }
@@ -182,10 +148,7 @@ impl Opening {
             let next = at + group.aggregate_bytes();
             let mut parts = Vec::with_capacity(self.shares.len());
             for (aggregator, share) in &self.shares {
-                let malformed = RoundError::Malformed {
-                    from: aggregator.clone(),
-                    kind: Kind::Opening,
-                };
+                let malformed = RoundError::Malformed { from: aggregator.clone(), kind: Kind::Opening };
                 let bytes = share.get(at..next).ok_or_else(|| malformed.clone())?;
                 parts.push(
                     AggregateShare::get_decoded_with_param(&(&group.vdaf, &()), bytes)
@@ -193,10 +156,7 @@ impl Opening {
                 );
             }
             let failed = |_| RoundError::Crypto { what: "adding up" };
-            let totals = group
-                .vdaf
-                .unshard(&(), parts, self.ctx.contributors.len())
-                .map_err(failed)?;
+            let totals = group.vdaf.unshard(&(), parts, self.ctx.contributors.len()).map_err(failed)?;
             for (cell, total) in group.cells.iter().zip(totals) {
                 if let Some(place) = sum.get_mut(*cell) {
                     *place = total;

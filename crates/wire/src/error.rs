@@ -2,8 +2,6 @@
 
 use record::keys::PublicKey;
 
-use crate::frame::FrameFault;
-
 /// A call that did not succeed, with what to do about it.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
@@ -104,9 +102,6 @@ pub enum WireError {
         /// as configured
         found: String,
     },
-    /// A relayed frame is not what its sender signed.
-    #[error(transparent)]
-    Frame(#[from] FrameFault),
 }
 
 impl WireError {

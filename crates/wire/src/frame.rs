@@ -131,15 +131,13 @@ pub enum FrameFault {
     },
     /// A second, different frame where only one may be.
     #[error(
-        "frame `{kind}` from `{from}` repeats its place in `{study}` with other bytes: first `{first}`, now `{second}`; nothing of it is used"
+        "frame `{kind}` from `{from}` repeats its place with other bytes: first `{first}`, now `{second}`; nothing of it is used"
     )]
     Repeated {
         /// sender
         from: String,
         /// kind
         kind: String,
-        /// study id
-        study: String,
         /// id of the frame accepted before
         first: Digest,
         /// id of the frame refused now
@@ -366,7 +364,6 @@ impl Ledger {
             Some(first) => Err(FrameFault::Repeated {
                 from: frame.from.clone(),
                 kind: frame.kind.clone(),
-                study: frame.place.study.clone(),
                 first: *first,
                 second: signed.id,
             }),

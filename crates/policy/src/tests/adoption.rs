@@ -1,17 +1,17 @@
 //! A country schedule can only tighten, and one that could do anything else is refused with its line.
 
 use super::sound;
-use crate::{FLOOR, GateInput, PolicySet, Schedule, decide, schedule};
+use crate::{FLOOR, PolicySet, Schedule, decide, explain, flips, loosenings, schedule};
 use proptest::prelude::*;
 use study::DocumentError;
 
-/// The Australian schedule with `rule` put in front of its rules: the new text begins on line 14.
+/// The Australian schedule with `rule` put in front of its rules: the new text begins on line 13.
 fn with(rule: &str) -> Result<Schedule, DocumentError> {
     let text = schedule("AU").unwrap().replacen("rules = '''\n", &format!("rules = '''\n{rule}\n"), 1);
     Schedule::adopt("AU.toml", &text)
 }
 
-const FIRST_LINE: usize = 14;
+const FIRST_LINE: usize = 13;
 
 fn refused(rule: &str) -> DocumentError {
     with(rule).unwrap_err()
@@ -22,11 +22,14 @@ const WORDS: &str = "@id(\"au.x\") @says(\"s\") @fix(\"f\") @who(\"w\") \
 
 #[test]
 fn a_permit_is_refused_with_its_line() {
-    let e = refused(&format!("// a comment with permit in it\n{WORDS}\n\npermit (principal, action, resource);"));
+    let e =
+        refused(&format!("// a comment with permit in it\n{WORDS}\n\npermit (principal, action, resource);"));
     assert_eq!(e.place.line, FIRST_LINE + 3, "{e}");
     assert!(e.found.contains("`permit`"), "{e}");
     assert!(e.expected.contains("only tighten"), "{e}");
-    let e = refused("permit (principal, action == Action::\"release\", resource) when { context.study.expired };");
+    let e = refused(
+        "permit (principal, action == Action::\"release\", resource) when { context.study.expired };",
+    );
     assert!(e.found.contains("`permit`"), "{e}");
 }
 
@@ -47,7 +50,9 @@ fn entities_are_refused_with_their_line() {
     let e = Schedule::adopt("AU.toml", &text).unwrap_err();
     assert!(e.found.contains("entities"), "{e}");
     assert!(e.place.line > 60, "{e}");
-    let e = refused(&format!("{WORDS} forbid (principal == Party::\"gb\", action, resource) when {{ context.study.expired }};"));
+    let e = refused(&format!(
+        "{WORDS} forbid (principal == Party::\"gb\", action, resource) when {{ context.study.expired }};"
+    ));
     assert!(e.expected.contains("no entity") || e.expected.contains("by facts"), "{e}");
     assert_eq!(e.place.line, FIRST_LINE);
 }
@@ -55,10 +60,14 @@ fn entities_are_refused_with_their_line() {
 #[test]
 fn protective_actions_cannot_be_named() {
     for action in ["stop", "pause", "erase", "revoke", "report", "dispute", "audit"] {
-        let e = refused(&format!("{WORDS} forbid (principal, action == Action::\"{action}\", resource) when {{ context.study.expired }};"));
+        let e = refused(&format!(
+            "{WORDS} forbid (principal, action == Action::\"{action}\", resource) when {{ context.study.expired }};"
+        ));
         assert_eq!(e.place.line, FIRST_LINE);
         assert!(e.found.contains("protective action"), "{e}");
-        let e = refused(&format!("{WORDS} forbid (principal, action, resource) when {{ action == Action::\"{action}\" }};"));
+        let e = refused(&format!(
+            "{WORDS} forbid (principal, action, resource) when {{ action == Action::\"{action}\" }};"
+        ));
         assert!(e.found.contains("protective action"), "{e}");
     }
 }
@@ -130,9 +139,11 @@ fn a_schedule_whose_tests_do_not_hold_is_refused_at_the_test() {
     assert!(e.found.contains("allowed") && e.expected.contains("au.min-cell-10"), "{e}");
     let vacuous = text.replace("min_cell >= 10", "min_cell >= 1000000");
     assert!(Schedule::adopt("AU.toml", &vacuous).is_err());
-    let e = Schedule::adopt("AU.toml", &text.replace("study.min_cell\" = 8", "study.min_sell\" = 8")).unwrap_err();
+    let e = Schedule::adopt("AU.toml", &text.replace("study.min_cell\" = 8", "study.min_sell\" = 8"))
+        .unwrap_err();
     assert!(e.found.contains("min_sell"), "{e}");
-    let e = Schedule::adopt("AU.toml", &text.replace("refused_by = []", "refused_by = [\"au.min-cell-10\"]")).unwrap_err();
+    let e = Schedule::adopt("AU.toml", &text.replace("refused_by = []", "refused_by = [\"au.min-cell-10\"]"))
+        .unwrap_err();
     assert!(e.expected.contains("allowed") || e.expected.contains("au.min-cell-10"), "{e}");
 }
 
@@ -168,23 +179,82 @@ fn the_floor_has_one_unconditional_permit_for_each_action() {
     let again = "@id(\"floor.again\") permit (principal, action == Action::\"propose\", resource);";
     assert!(refuse(format!("{FLOOR}\n{again}")).contains("a second permit"));
     let first = "permit (principal, action == Action::\"propose\", resource);";
-    assert!(refuse(FLOOR.replace(first, "permit (principal, action == Action::\"propose\", resource) when { context.plan.by_site };"))
-        .contains("on no condition"));
-    assert!(refuse(FLOOR.replace(first, "forbid (principal, action == Action::\"propose\", resource) when { context.plan.by_site };"))
-        .contains("@says"));
-    assert!(refuse(FLOOR.replace("action == Action::\"release\", resource);\n\n// ----", "action == Action::\"propose\", resource);\n\n// ----"))
-        .contains("a second permit"));
+    assert!(
+        refuse(FLOOR.replace(
+            first,
+            "permit (principal, action == Action::\"propose\", resource) when { context.plan.by_site };"
+        ))
+        .contains("on no condition")
+    );
+    assert!(
+        refuse(FLOOR.replace(
+            first,
+            "forbid (principal, action == Action::\"propose\", resource) when { context.plan.by_site };"
+        ))
+        .contains("without @")
+    );
+    assert!(
+        refuse(FLOOR.replace(
+            "action == Action::\"release\", resource);\n\n// ----",
+            "action == Action::\"propose\", resource);\n\n// ----"
+        ))
+        .contains("a second permit")
+    );
     assert!(refuse(String::new()).contains("no permit"));
 }
 
 #[test]
 fn digests_tell_policies_apart() {
     let eu = super::policies("EU");
-    assert_eq!(eu.digest(), super::policies("EU").digest());
+    assert_eq!(eu.digest(), super::load("EU").digest());
     assert_ne!(eu.digest(), super::policies("GB").digest());
     assert_ne!(eu.digest(), PolicySet::load(FLOOR, None).unwrap().digest());
     let comment = PolicySet::load(&format!("{FLOOR}\n// x\n"), None).unwrap();
     assert_ne!(comment.digest(), PolicySet::load(FLOOR, None).unwrap().digest());
+}
+
+#[test]
+fn a_change_is_shown_as_a_loosening_unless_it_only_adds() {
+    let text = schedule("AU").unwrap();
+    let adopt = |text: &str| Schedule::adopt("AU.toml", text).unwrap();
+    let old = adopt(text);
+    assert!(loosenings(&old, Some(&old)).unwrap().is_empty());
+    // New words for the same rule change nothing that is enforced.
+    assert!(
+        loosenings(&old, Some(&adopt(&text.replace("For Australian data no", "No")))).unwrap().is_empty()
+    );
+    let lower = text.replace("min_cell >= 10", "min_cell >= 9").replace("min_cell\" = 10", "min_cell\" = 9");
+    assert_eq!(loosenings(&old, Some(&adopt(&lower))).unwrap(), ["au.min-cell-10"]);
+    assert_eq!(loosenings(&old, None).unwrap(), ["au.min-cell-10", "au.recipients-bound"]);
+    let gb = Schedule::adopt("GB.toml", schedule("GB").unwrap()).unwrap();
+    assert_eq!(loosenings(&old, Some(&gb)).unwrap().len(), 2);
+    // The same change, on past requests.
+    let (before, after) =
+        (PolicySet::load(FLOOR, Some(&old)).unwrap(), PolicySet::load(FLOOR, Some(&adopt(&lower))).unwrap());
+    let mut inputs = vec![crate::GateInput::sound(&before).unwrap(); 2];
+    inputs[1].study.min_cell = 9;
+    let flipped = flips(&before, &after, &inputs);
+    assert_eq!(flipped.len(), 1);
+    assert_eq!((flipped[0].was, flipped[0].now), (false, true));
+    assert_eq!(flipped[0].input, decide(&after, &inputs[1]).input);
+}
+
+#[test]
+fn the_guides_examples_are_true() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../policies/README.md");
+    let guide = std::fs::read_to_string(path).unwrap();
+    let block = |kind: &str| {
+        let from = guide.split(&format!("```{kind}\n")).nth(1).unwrap();
+        from.split("```").next().unwrap().to_string()
+    };
+    let schedule = Schedule::adopt("NZ.toml", &block("toml")).unwrap();
+    assert_eq!((schedule.jurisdiction(), schedule.tests()), ("NZ", 2));
+    assert!(super::schedule("AU").unwrap().contains(&block("cedar")));
+    let set = super::policies("AU");
+    let mut input = super::at(crate::Stage::Propose, &crate::GateInput::sound(&set).unwrap());
+    input.study.id = "near-miss".into();
+    input.study.min_cell = 8;
+    assert_eq!(explain(&decide(&set, &input)), block("text"));
 }
 
 proptest! {
@@ -226,6 +296,5 @@ proptest! {
     fn no_text_makes_adoption_panic(text in ".{0,300}") {
         prop_assert!(with(&text).is_err() || text.trim().is_empty() || text.trim_start().starts_with("//"));
         prop_assert!(Schedule::adopt("x", &text).is_err());
-        let _ = GateInput::sound(&sound().0);
     }
 }

@@ -1,15 +1,20 @@
 //! Each floor rule says no alone; nothing else than the rules decides; whatever goes wrong is a no.
 
 use super::{at, policies, refused_by, sound};
-use crate::{EarlierRun, FLOOR, GateInput, PolicySet, RecipientFacts, Stage, Start, TableFacts, Vote, decide, explain, still_needed};
 use crate::{ColumnFacts, Verdict};
+use crate::{
+    EarlierRun, FLOOR, GateInput, PolicySet, RecipientFacts, Stage, Start, TableFacts, Vote, decide, explain,
+    still_needed,
+};
 use record::Digest;
 use std::collections::BTreeSet;
 
 type Change = fn(&mut GateInput);
 
 fn round(input: &mut GateInput, set: impl FnOnce(&mut i64, &mut bool, &mut bool)) {
-    if let Start::Round { lease_until, receipt_logged, question_replayed, .. } = &mut input.run.as_mut().unwrap().start {
+    if let Start::Round { lease_until, receipt_logged, question_replayed, .. } =
+        &mut input.run.as_mut().unwrap().start
+    {
         set(lease_until, receipt_logged, question_replayed);
     }
 }
@@ -95,6 +100,17 @@ const CASES: [(&str, Change); 46] = [
     ("floor.release-guard", |i| i.release.as_mut().unwrap().guard_passed = false),
 ];
 
+/// The change, with the run's set signed by whoever aggregates after it.
+fn signed(id: &str, change: Change) -> impl FnOnce(&mut GateInput) {
+    let as_is = id == "floor.run-set-signed";
+    move |i| {
+        change(i);
+        if !as_is && let Some(run) = &mut i.run {
+            run.signed_by = i.study.aggregators.iter().cloned().collect();
+        }
+    }
+}
+
 fn round_lease(input: &mut GateInput) {
     let now = input.now;
     round(input, |until, _, _| *until = now);
@@ -123,10 +139,15 @@ fn besides(id: &str) -> &'static [&'static str] {
         // Without clauses neither the replayed sums nor anything else may go to Australia.
         "floor.transfer-aggregator" | "floor.transfer-collector" => &["floor.transfer-contributor"],
         // The country schedule asks for an impact assessment of a registered dataset.
-        "floor.dataset-registered" => {
-            &["floor.dataset-legal-basis", "floor.dataset-purpose", "floor.dataset-not-paused",
-              "floor.dataset-retention", "floor.mapping-tested", "floor.columns-mapped", "eu.impact-assessed"]
-        }
+        "floor.dataset-registered" => &[
+            "floor.dataset-legal-basis",
+            "floor.dataset-purpose",
+            "floor.dataset-not-paused",
+            "floor.dataset-retention",
+            "floor.mapping-tested",
+            "floor.columns-mapped",
+            "eu.impact-assessed",
+        ],
         "floor.steward-yes" => &["floor.contributors-yes"],
         _ => &[],
     }
@@ -156,7 +177,7 @@ fn each_floor_rule_has_a_case_that_it_refuses_and_no_other_rule_does() {
         if matches!(id, "floor.transfer-aggregator" | "floor.transfer-collector") {
             case.charter.instruments.clear();
         }
-        let refused = refused_by(&set, &case, change);
+        let refused = refused_by(&set, &case, signed(id, change));
         let expected: BTreeSet<String> =
             std::iter::once(id).chain(besides(id).iter().copied()).map(str::to_string).collect();
         assert_eq!(refused.iter().cloned().collect::<BTreeSet<_>>(), expected, "{id}");
@@ -185,7 +206,7 @@ fn rules_that_come_in_company_also_refuse_alone() {
         if matches!(*id, "floor.transfer-aggregator" | "floor.transfer-collector") {
             case.charter.instruments.clear();
         }
-        assert_eq!(refused_by(&set, &case, change), [*id]);
+        assert_eq!(refused_by(&set, &case, signed(id, *change)), [*id]);
     }
 }
 
@@ -199,7 +220,7 @@ fn without_any_rule_everything_that_is_refused_would_be_allowed() {
         if id.starts_with("floor.release") {
             case.stage = Stage::Release;
         }
-        assert!(refused_by(&set, &case, change).is_empty(), "{id}");
+        assert!(refused_by(&set, &case, signed(id, *change)).is_empty(), "{id}");
     }
 }
 
@@ -207,7 +228,8 @@ fn without_any_rule_everything_that_is_refused_would_be_allowed() {
 fn a_rule_that_errs_denies_and_is_a_fault() {
     let (set, input) = sound();
     assert!(decide(&set, &input).allow);
-    let erring = "forbid (principal, action, resource) when { context.study.min_cell + 9223372036854775807 < 0 };";
+    let erring =
+        "forbid (principal, action, resource) when { context.study.min_cell + 9223372036854775807 < 0 };";
     let verdict = decide(&set.with_unchecked(erring), &input);
     assert!(!verdict.allow);
     assert!(verdict.determining.is_empty());
@@ -253,7 +275,14 @@ fn without_a_schedule_nothing_is_allowed() {
 fn what_nobody_asserted_denies() {
     let (set, input) = sound();
     let refused = refused_by(&set, &input, |i| i.run = None);
-    for id in ["run-set-signed", "run-names-node", "watermark-young", "lease-live", "receipt-logged", "question-replayed"] {
+    for id in [
+        "run-set-signed",
+        "run-names-node",
+        "watermark-young",
+        "lease-live",
+        "receipt-logged",
+        "question-replayed",
+    ] {
         assert!(refused.contains(&format!("floor.{id}")), "{id} in {refused:?}");
     }
     let refused = refused_by(&set, &at(Stage::Release, &input), |i| i.release = None);
@@ -366,7 +395,7 @@ fn a_verdict_is_taken_again_from_the_canonical_bytes_of_its_input() {
     assert_eq!(verdict.input, Digest::of(&bytes));
     let read: GateInput = record::canon::from_bytes(&bytes).unwrap();
     assert_eq!(read, input);
-    let again = decide(&policies("EU"), &read);
+    let again = decide(&super::load("EU"), &read);
     assert_eq!(again, verdict);
     assert_eq!(record::canon::to_bytes(&again).unwrap(), record::canon::to_bytes(&verdict).unwrap());
     assert!(read.agrees_with(&crate::Library::embedded().unwrap()));
@@ -377,18 +406,26 @@ fn an_explanation_holds_rule_level_basis_mend_and_who() {
     let (set, mut input) = sound();
     input.study.min_cell = 7;
     let text = explain(&decide(&set, &input));
-    for part in ["country schedule of EU", "eu.min-cell-8", "own choice", "Set protection.min_cell", "the requester"] {
+    for part in
+        ["country schedule of EU", "eu.min-cell-8", "own choice", "Set protection.min_cell", "the requester"]
+    {
         assert!(text.contains(part), "{part} in {text}");
     }
 }
 
 #[test]
 fn every_fact_of_the_schema_names_who_asserts_it() {
-    let facts = crate::SCHEMA.lines().map(str::trim).filter(|l| l.contains(": Bool") || l.contains(": Long")
-        || l.contains(": String") || l.contains(": Set<"));
+    let facts = crate::SCHEMA.lines().map(str::trim).filter(|l| {
+        l.contains(": Bool") || l.contains(": Long") || l.contains(": String") || l.contains(": Set<")
+    });
     let mut n = 0;
     for line in facts {
-        assert!(["record", "plan", "library", "runner"].iter().any(|by| line.starts_with(&format!("@by(\"{by}\")"))), "{line}");
+        assert!(
+            ["record", "plan", "library", "runner"]
+                .iter()
+                .any(|by| line.starts_with(&format!("@by(\"{by}\")"))),
+            "{line}"
+        );
         n += 1;
     }
     assert!(n > 50);

@@ -31,7 +31,11 @@ fn pairs_of_the_demonstration_have_the_mechanisms_of_their_law() {
     assert_eq!(library.transfer("ZZ", "GB", false), None);
     for regime in ["AR", "AU", "CH", "EU", "GB", "US"] {
         let t = library.transfer(regime, if regime == "EU" { "AU" } else { "EU" }, true).unwrap();
-        assert!(!t.source.is_empty() && !t.as_of.is_empty() && ["search", "memory"].contains(&t.verified.as_str()));
+        assert!(
+            !t.source.is_empty()
+                && !t.as_of.is_empty()
+                && ["search", "memory"].contains(&t.verified.as_str())
+        );
     }
 }
 
@@ -54,7 +58,8 @@ fn an_instrument_serves_members_by_regime_and_outsiders_by_name_only() {
     };
     let ok = |to: Location, i: &Instrument| {
         let to = [(TransferRole::Recipient, to)];
-        transfer_pairs(&library, &place("it", "IT", false), &to, std::slice::from_ref(i), true, 0)[0].has_basis()
+        transfer_pairs(&library, &place("it", "IT", false), &to, std::slice::from_ref(i), true, 0)[0]
+            .has_basis()
     };
     assert!(ok(place("au", "AU", false), &instrument(&["AU"], "clauses")));
     assert!(ok(place("au", "AU", false), &instrument(&["AU"], "bcr")));
@@ -74,7 +79,9 @@ fn an_instrument_serves_members_by_regime_and_outsiders_by_name_only() {
 #[test]
 fn every_pair_is_looked_up_with_its_role() {
     let (_, input) = sound();
-    let of = |role| input.transfers.iter().filter(|t| t.role == role).map(|t| t.to_party.as_str()).collect::<Vec<_>>();
+    let of = |role| {
+        input.transfers.iter().filter(|t| t.role == role).map(|t| t.to_party.as_str()).collect::<Vec<_>>()
+    };
     assert_eq!(of(TransferRole::Aggregator), ["ch", "se"]);
     assert_eq!(of(TransferRole::Collector), ["no"]);
     assert_eq!(of(TransferRole::Hub), ["Harbour Hosting (fictitious)"]);
@@ -123,13 +130,19 @@ fn marks_say_what_the_library_says() {
             };
             let (file, key) = pointer.split_once(':').unwrap();
             let entries: Vec<toml::Value> = match file {
-                "thresholds" => thresholds["threshold"].as_array().unwrap().iter()
-                    .filter(|t| t["id"].as_str() == Some(key)).cloned().collect(),
+                "thresholds" => thresholds["threshold"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .filter(|t| t["id"].as_str() == Some(key))
+                    .cloned()
+                    .collect(),
                 id => match &files(id)[key] {
                     toml::Value::Array(list) => list.clone(),
                     // The section's own source, and those of its rules.
                     toml::Value::Table(t) => std::iter::once(toml::Value::Table(t.clone()))
-                        .chain(t.get("rules").and_then(|r| r.as_array()).into_iter().flatten().cloned()).collect(),
+                        .chain(t.get("rules").and_then(|r| r.as_array()).into_iter().flatten().cloned())
+                        .collect(),
                     _ => vec![],
                 },
             };
@@ -139,7 +152,8 @@ fn marks_say_what_the_library_says() {
                 assert!(
                     entries.iter().any(|e| e.get("source").and_then(|s| s.as_str()) == Some(&mark.source)
                         && e.get("verified").and_then(|s| s.as_str()) == Some(verified)),
-                    "{pointer}: {} ({verified})", mark.source
+                    "{pointer}: {} ({verified})",
+                    mark.source
                 );
             }
         }
@@ -152,7 +166,11 @@ fn the_library_agrees_with_the_pairs_compiled_by_hand() {
     let root = std::env::var_os("COMITY_SHARED").map(PathBuf::from).or_else(|| {
         PathBuf::from(env!("CARGO_MANIFEST_DIR")).ancestors().map(|a| a.join("shared")).find(|p| p.is_dir())
     });
-    let text = root.and_then(|r| std::fs::read_to_string(r.join("jurisdictions/matrix.toml")).ok());
+    let text = root.and_then(|r| {
+        ["jurisdictions", "../jurisdictions"]
+            .iter()
+            .find_map(|d| std::fs::read_to_string(r.join(d).join("matrix.toml")).ok())
+    });
     let Some(text) = text else {
         println!("skipped for lack of the real data: {name}");
         return;

@@ -9,8 +9,16 @@ mod trial;
 
 use crate::{FLOOR, GateInput, PolicySet, Schedule, Stage, decide, schedule};
 
-/// The policies of a regime as shipped.
+/// The policies of a regime as shipped, loaded once.
 fn policies(regime: &str) -> PolicySet {
+    use std::collections::BTreeMap;
+    use std::sync::{Mutex, PoisonError};
+    static LOADED: Mutex<BTreeMap<String, PolicySet>> = Mutex::new(BTreeMap::new());
+    let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    loaded.entry(regime.to_string()).or_insert_with(|| load(regime)).clone()
+}
+
+fn load(regime: &str) -> PolicySet {
     let adopted = Schedule::adopt(&format!("{regime}.toml"), schedule(regime).unwrap()).unwrap();
     PolicySet::load(FLOOR, Some(&adopted)).unwrap()
 }

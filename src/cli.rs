@@ -1,0 +1,517 @@
+//! Commands and their arguments.
+
+use crate::join;
+use clap::{Args, Parser, Subcommand};
+use node::control::{Command, Reply};
+use node::{Config, NodeError};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long a command waits for its statement to be in force.
+const IN_FORCE: Duration = Duration::from_secs(20);
+
+/// Joint answers from data that may not be moved, under an agreement that everyone can verify.
+#[derive(Parser)]
+#[command(name = "comity", version, disable_help_subcommand = true)]
+pub struct Cli {
+    /// Print data for machines.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    noun: Noun,
+}
+
+#[derive(Subcommand)]
+enum Noun {
+    /// A running federation of nine countries, a study answered, a study refused, both proved.
+    Demo(crate::demo::Options),
+    /// The sequencer and relay.
+    #[command(subcommand)]
+    Hub(HubVerb),
+    /// This organisation's node.
+    #[command(subcommand)]
+    Node(NodeVerb),
+    /// The agreement.
+    #[command(subcommand)]
+    Charter(CharterVerb),
+    /// Country schedules and the floor.
+    #[command(subcommand)]
+    Policy(PolicyVerb),
+    /// Datasets.
+    #[command(subcommand)]
+    Dataset(DatasetVerb),
+    /// Studies.
+    #[command(subcommand)]
+    Study(StudyVerb),
+    /// Data access decisions.
+    #[command(subcommand)]
+    Decide(DecideVerb),
+    /// The record.
+    #[command(subcommand)]
+    Record(RecordVerb),
+    /// A study's file for an auditor.
+    #[command(subcommand)]
+    Bundle(BundleVerb),
+}
+
+#[derive(Args)]
+struct At {
+    /// The node's folder.
+    #[arg(long, env = "COMITY_NODE", value_name = "DIR")]
+    node: PathBuf,
+}
+
+#[derive(Subcommand)]
+enum HubVerb {
+    /// Makes a hub's folder and keys; prints its part of the charter.
+    Init {
+        /// The folder.
+        #[arg(long)]
+        dir: PathBuf,
+        /// Short name of the federation.
+        #[arg(long)]
+        federation: String,
+        /// Who runs it: a member's id, or the name of somebody outside.
+        #[arg(long)]
+        operator: String,
+        /// Where it is hosted, for example `NL`.
+        #[arg(long)]
+        jurisdiction: String,
+    },
+    /// Serves it until interrupted.
+    Serve {
+        /// The folder.
+        #[arg(long)]
+        dir: PathBuf,
+        /// Where to listen.
+        #[arg(long, default_value = "127.0.0.1:7400")]
+        listen: String,
+    },
+}
+
+#[derive(Subcommand)]
+enum NodeVerb {
+    /// Makes a node's folder and keys; prints its part of the charter.
+    Init {
+        #[command(flatten)]
+        at: At,
+        /// Short id of the member, for example `gb`.
+        #[arg(long)]
+        id: String,
+        /// Name of the organisation.
+        #[arg(long)]
+        name: String,
+        /// Its jurisdiction, for example `GB`.
+        #[arg(long)]
+        jurisdiction: String,
+        /// Who controls and hosts it; the name by default.
+        #[arg(long)]
+        control: Option<String>,
+    },
+    /// Signs a charter and joins its federation.
+    Join {
+        #[command(flatten)]
+        at: At,
+        /// The charter.
+        #[arg(long)]
+        charter: PathBuf,
+        /// Where the hub answers, `host:port`.
+        #[arg(long)]
+        hub: String,
+    },
+    /// Serves the node until interrupted.
+    Serve {
+        #[command(flatten)]
+        at: At,
+    },
+    /// How the node stands.
+    Status {
+        #[command(flatten)]
+        at: At,
+    },
+    /// Stops everything that leaves the node, at once, in running rounds too.
+    Stop {
+        #[command(flatten)]
+        at: At,
+    },
+    /// Starts a stopped node again.
+    Resume {
+        #[command(flatten)]
+        at: At,
+    },
+    /// What exactly left this site.
+    Egress {
+        #[command(flatten)]
+        at: At,
+        /// From this day on, `YYYY-MM-DD`.
+        #[arg(long, default_value = "1970-01-01")]
+        since: String,
+    },
+}
+
+#[derive(Subcommand)]
+enum CharterVerb {
+    /// Checks a charter and prints its digest.
+    Check {
+        /// The file.
+        file: PathBuf,
+    },
+}
+
+#[derive(Subcommand)]
+enum PolicyVerb {
+    /// Checks a country schedule: only forbids, words and basis for each, tests pass.
+    Check {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Adopts a schedule for this member's own data; without a file the shipped one of its regime.
+    Adopt {
+        #[command(flatten)]
+        at: At,
+        /// The file.
+        file: Option<PathBuf>,
+    },
+    /// Confirms the adopted schedule as counsel.
+    Confirm {
+        #[command(flatten)]
+        at: At,
+        /// The counsel's seat, for example `gb-counsel`.
+        #[arg(long)]
+        seat: String,
+    },
+    /// Shows the floor and this member's schedule.
+    Show {
+        #[command(flatten)]
+        at: At,
+    },
+}
+
+#[derive(Subcommand)]
+enum DatasetVerb {
+    /// Maps and tests a dataset here, then registers it.
+    Add {
+        #[command(flatten)]
+        at: At,
+        /// Its description.
+        file: PathBuf,
+    },
+    /// Lists the datasets of all members.
+    List {
+        #[command(flatten)]
+        at: At,
+    },
+    /// Shows one.
+    Show {
+        #[command(flatten)]
+        at: At,
+        /// `name`, or `name@member`.
+        name: String,
+    },
+    /// Takes one out of use at once, in running rounds too.
+    Pause {
+        #[command(flatten)]
+        at: At,
+        /// Its name.
+        name: String,
+    },
+    /// Puts it back into use.
+    Resume {
+        #[command(flatten)]
+        at: At,
+        /// Its name.
+        name: String,
+    },
+}
+
+#[derive(Subcommand)]
+enum StudyVerb {
+    /// Says, dry, what every node would decide, what would leave and what is still needed.
+    Check {
+        #[command(flatten)]
+        at: At,
+        /// The study.
+        file: PathBuf,
+    },
+    /// Asks a study.
+    Submit {
+        #[command(flatten)]
+        at: At,
+        /// The study.
+        file: PathBuf,
+    },
+    /// Lists studies.
+    List {
+        #[command(flatten)]
+        at: At,
+    },
+    /// Shows one: gates, votes, runs.
+    Show {
+        #[command(flatten)]
+        at: At,
+        /// Its id.
+        id: String,
+    },
+    /// The output, if this member received it.
+    Result {
+        #[command(flatten)]
+        at: At,
+        /// Its id.
+        id: String,
+    },
+}
+
+#[derive(Subcommand)]
+enum DecideVerb {
+    /// Lists what waits for this member's steward.
+    List {
+        #[command(flatten)]
+        at: At,
+    },
+    /// Says yes for this member's dataset.
+    Approve {
+        #[command(flatten)]
+        at: At,
+        /// The study.
+        study: String,
+    },
+    /// Says no, or takes a yes back.
+    Refuse {
+        #[command(flatten)]
+        at: At,
+        /// The study.
+        study: String,
+    },
+}
+
+#[derive(Subcommand)]
+enum RecordVerb {
+    /// Lists entries.
+    List {
+        #[command(flatten)]
+        at: At,
+        /// From this index.
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+    },
+    /// Shows one entry.
+    Show {
+        #[command(flatten)]
+        at: At,
+        /// Its index.
+        index: u64,
+    },
+    /// Recomputes everything that this node holds of it.
+    Verify {
+        #[command(flatten)]
+        at: At,
+    },
+}
+
+#[derive(Subcommand)]
+enum BundleVerb {
+    /// Writes a study's file.
+    Export {
+        #[command(flatten)]
+        at: At,
+        /// The study.
+        study: String,
+        /// The file; `STUDY.bundle` by default.
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+    /// Verifies a file, offline.
+    Verify {
+        /// The file.
+        file: PathBuf,
+        /// The charter's digest, from a source that you trust.
+        #[arg(long)]
+        charter: Option<String>,
+    },
+}
+
+/// Runs a command and gives its exit code.
+pub fn run(cli: Cli) -> u8 {
+    let json = cli.json;
+    let reply = match dispatch(cli.noun, json) {
+        Ok(Some(reply)) => reply,
+        Ok(None) => return 0,
+        Err(e) => Reply::could_not(&e),
+    };
+    show(&reply, json);
+    reply.exit
+}
+
+fn show(reply: &Reply, json: bool) {
+    use std::io::Write;
+    // A reader that went away (a closed pipe) is no fault of the command.
+    if json {
+        let text = serde_json::to_string_pretty(&reply.data).unwrap_or_default();
+        let _ = writeln!(std::io::stdout(), "{text}");
+    } else if reply.exit == 2 {
+        let report = miette::Report::msg(reply.text.clone());
+        let _ = writeln!(std::io::stderr(), "error: {report}");
+    } else {
+        let _ = writeln!(std::io::stdout(), "{}", reply.text.trim_end());
+    }
+}
+
+/// A file's text with its absolute name.
+fn text_of(file: &Path) -> Result<(String, String), NodeError> {
+    let full = std::fs::canonicalize(file).map_err(|e| NodeError::io(file, e))?;
+    let bytes = std::fs::read(&full).map_err(|e| NodeError::io(file, e))?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| NodeError::Input(format!("{}: found bytes that are no text, expected UTF-8", file.display())))?;
+    Ok((full.display().to_string(), text))
+}
+
+fn dispatch(noun: Noun, json: bool) -> Result<Option<Reply>, NodeError> {
+    let reply = match noun {
+        Noun::Demo(options) => return crate::demo::run(&options, json).map(Some),
+        Noun::Hub(verb) => return hub_verb(verb),
+        Noun::Node(verb) => return node_verb(verb),
+        Noun::Charter(CharterVerb::Check { file }) => join::charter_check(&file)?,
+        Noun::Policy(verb) => match verb {
+            PolicyVerb::Check { file } => {
+                let (file, text) = text_of(&file)?;
+                node::views::policy_check(&file, &text)?
+            }
+            PolicyVerb::Adopt { at, file } => {
+                let (file, text) = match file {
+                    Some(file) => text_of(&file)?,
+                    None => join::shipped_schedule(&at.node)?,
+                };
+                call(&at.node, Command::PolicyAdopt { file, text })?
+            }
+            PolicyVerb::Confirm { at, seat } => call(&at.node, Command::PolicyConfirm { seat })?,
+            PolicyVerb::Show { at } => call(&at.node, Command::PolicyShow)?,
+        },
+        Noun::Dataset(verb) => match verb {
+            DatasetVerb::Add { at, file } => {
+                let (file, text) = text_of(&file)?;
+                call(&at.node, Command::DatasetAdd { file, text })?
+            }
+            DatasetVerb::List { at } => call(&at.node, Command::DatasetList)?,
+            DatasetVerb::Show { at, name } => call(&at.node, Command::DatasetShow { name })?,
+            DatasetVerb::Pause { at, name } => call(&at.node, Command::DatasetPause { name })?,
+            DatasetVerb::Resume { at, name } => call(&at.node, Command::DatasetResume { name })?,
+        },
+        Noun::Study(verb) => match verb {
+            StudyVerb::Check { at, file } => {
+                let (file, text) = text_of(&file)?;
+                call(&at.node, Command::StudyCheck { file, text })?
+            }
+            StudyVerb::Submit { at, file } => {
+                let (file, text) = text_of(&file)?;
+                call(&at.node, Command::StudySubmit { file, text })?
+            }
+            StudyVerb::List { at } => call(&at.node, Command::StudyList)?,
+            StudyVerb::Show { at, id } => call(&at.node, Command::StudyShow { id })?,
+            StudyVerb::Result { at, id } => call(&at.node, Command::StudyResult { id })?,
+        },
+        Noun::Decide(verb) => match verb {
+            DecideVerb::List { at } => call(&at.node, Command::DecideList)?,
+            DecideVerb::Approve { at, study } => call(&at.node, Command::DecideApprove { study })?,
+            DecideVerb::Refuse { at, study } => call(&at.node, Command::DecideRefuse { study })?,
+        },
+        Noun::Record(verb) => match verb {
+            RecordVerb::List { at, from } => call(&at.node, Command::RecordList { from })?,
+            RecordVerb::Show { at, index } => call(&at.node, Command::RecordShow { index })?,
+            RecordVerb::Verify { at } => call(&at.node, Command::RecordVerify)?,
+        },
+        Noun::Bundle(verb) => match verb {
+            BundleVerb::Export { at, study, out } => {
+                let out = out.unwrap_or_else(|| PathBuf::from(format!("{study}.bundle")));
+                let out = std::path::absolute(&out).map_err(|e| NodeError::io(&out, e))?.display().to_string();
+                call(&at.node, Command::BundleExport { study, out })?
+            }
+            BundleVerb::Verify { file, charter } => bundle_verify(&file, charter.as_deref())?,
+        },
+    };
+    Ok(Some(reply))
+}
+
+fn bundle_verify(file: &Path, charter: Option<&str>) -> Result<Reply, NodeError> {
+    let pin = match charter {
+        None => None,
+        Some(text) => {
+            // A file that holds the digest does as well, so that it need not be typed.
+            let text = match std::fs::read_to_string(text) {
+                Ok(content) => content.trim().to_string(),
+                Err(_) => text.to_string(),
+            };
+            let expected = "expected 64 hexadecimal characters or a file that holds them";
+            Some(text.parse().map_err(|_| NodeError::Input(format!("--charter: found `{text}`, {expected}")))?)
+        }
+    };
+    let bytes = std::fs::read(file).map_err(|e| NodeError::io(file, e))?;
+    Ok(node::verify::verify_bundle(&bytes, pin))
+}
+
+fn hub_verb(verb: HubVerb) -> Result<Option<Reply>, NodeError> {
+    match verb {
+        HubVerb::Init { dir, federation, operator, jurisdiction } => {
+            join::hub_init(&dir, &federation, &operator, &jurisdiction).map(Some)
+        }
+        HubVerb::Serve { dir, listen } => {
+            runtime()?.block_on(join::hub_serve(&dir, &listen))?;
+            Ok(None)
+        }
+    }
+}
+
+fn node_verb(verb: NodeVerb) -> Result<Option<Reply>, NodeError> {
+    let reply = match verb {
+        NodeVerb::Init { at, id, name, jurisdiction, control } => {
+            let control = control.unwrap_or_else(|| name.clone());
+            let config = Config { id, name, jurisdiction, control, hub: None };
+            let fragment = node::config::init(&at.node, &config)?;
+            Reply::yes(fragment.clone(), serde_json::json!({ "member": config.id, "charter_part": fragment }))
+        }
+        NodeVerb::Join { at, charter, hub } => join::node_join(&at.node, &charter, &hub)?,
+        NodeVerb::Serve { at } => {
+            runtime()?.block_on(node::service::serve(&at.node, join::interrupted()))?;
+            return Ok(None);
+        }
+        NodeVerb::Status { at } => call(&at.node, Command::Status)?,
+        NodeVerb::Stop { at } => call(&at.node, Command::Stop)?,
+        NodeVerb::Resume { at } => call(&at.node, Command::Resume)?,
+        NodeVerb::Egress { at, since } => {
+            let day = charter::document::end_of_day(&since)
+                .ok_or_else(|| NodeError::Input(format!("--since: found `{since}`, expected YYYY-MM-DD")))?;
+            call(&at.node, Command::Egress { since: day - 86_400_000 })?
+        }
+    };
+    Ok(Some(reply))
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, NodeError> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|e| NodeError::Input(format!("no runtime: {e}")))
+}
+
+/// Sends a command to a node and waits until what it said is in force, or void.
+pub fn call(dir: &Path, command: Command) -> Result<Reply, NodeError> {
+    let mut reply = node::service::call(dir, command)?;
+    let begun = Instant::now();
+    for id in reply.statements.clone() {
+        loop {
+            let seen = node::service::call(dir, Command::Statement { id: id.clone() })?;
+            if let Some(why) = seen.data.get("void").and_then(|v| v.as_str()) {
+                return Ok(Reply::no(format!("recorded and void: {why}"), serde_json::json!({ "void": why })));
+            }
+            if seen.data.get("in_force").and_then(serde_json::Value::as_bool) == Some(true) {
+                break;
+            }
+            if begun.elapsed() > IN_FORCE {
+                reply.text.push_str("\nnot in force yet; it is kept and will be: see `comity node status`");
+                return Ok(reply);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    Ok(reply)
+}
