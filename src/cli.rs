@@ -360,8 +360,9 @@ fn show(reply: &Reply, json: bool) {
 fn text_of(file: &Path) -> Result<(String, String), NodeError> {
     let full = std::fs::canonicalize(file).map_err(|e| NodeError::io(file, e))?;
     let bytes = std::fs::read(&full).map_err(|e| NodeError::io(file, e))?;
-    let text = String::from_utf8(bytes)
-        .map_err(|_| NodeError::Input(format!("{}: found bytes that are no text, expected UTF-8", file.display())))?;
+    let text = String::from_utf8(bytes).map_err(|_| {
+        NodeError::Input(format!("{}: found bytes that are no text, expected UTF-8", file.display()))
+    })?;
     Ok((full.display().to_string(), text))
 }
 
@@ -422,7 +423,8 @@ fn dispatch(noun: Noun, json: bool) -> Result<Option<Reply>, NodeError> {
         Noun::Bundle(verb) => match verb {
             BundleVerb::Export { at, study, out } => {
                 let out = out.unwrap_or_else(|| PathBuf::from(format!("{study}.bundle")));
-                let out = std::path::absolute(&out).map_err(|e| NodeError::io(&out, e))?.display().to_string();
+                let out =
+                    std::path::absolute(&out).map_err(|e| NodeError::io(&out, e))?.display().to_string();
                 call(&at.node, Command::BundleExport { study, out })?
             }
             BundleVerb::Verify { file, charter } => bundle_verify(&file, charter.as_deref())?,
@@ -441,7 +443,10 @@ fn bundle_verify(file: &Path, charter: Option<&str>) -> Result<Reply, NodeError>
                 Err(_) => text.to_string(),
             };
             let expected = "expected 64 hexadecimal characters or a file that holds them";
-            Some(text.parse().map_err(|_| NodeError::Input(format!("--charter: found `{text}`, {expected}")))?)
+            Some(
+                text.parse()
+                    .map_err(|_| NodeError::Input(format!("--charter: found `{text}`, {expected}")))?,
+            )
         }
     };
     let bytes = std::fs::read(file).map_err(|e| NodeError::io(file, e))?;
@@ -501,7 +506,10 @@ pub fn call(dir: &Path, command: Command) -> Result<Reply, NodeError> {
         loop {
             let seen = node::service::call(dir, Command::Statement { id: id.clone() })?;
             if let Some(why) = seen.data.get("void").and_then(|v| v.as_str()) {
-                return Ok(Reply::no(format!("recorded and void: {why}"), serde_json::json!({ "void": why })));
+                return Ok(Reply::no(
+                    format!("recorded and void: {why}"),
+                    serde_json::json!({ "void": why }),
+                ));
             }
             if seen.data.get("in_force").and_then(serde_json::Value::as_bool) == Some(true) {
                 break;

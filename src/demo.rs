@@ -68,7 +68,8 @@ impl Drop for Running {
 
 impl Running {
     fn spawn(&mut self, name: &str, args: &[&str], log: &Path) -> Result<&mut Child, NodeError> {
-        let exe = std::env::current_exe().map_err(|e| NodeError::Input(format!("cannot find this program: {e}")))?;
+        let exe = std::env::current_exe()
+            .map_err(|e| NodeError::Input(format!("cannot find this program: {e}")))?;
         let errors = std::fs::File::create(log).map_err(|e| NodeError::io(log, e))?;
         let child = std::process::Command::new(exe)
             .args(args)
@@ -159,7 +160,9 @@ fn rows(data: Option<&Path>) -> Result<Vec<String>, NodeError> {
                 })
                 .collect()
         }
-        None => Ok(MEMBERS.iter().map(|(_, country, _, _)| engine::generate::ist(&[country], 1991)).collect()),
+        None => {
+            Ok(MEMBERS.iter().map(|(_, country, _, _)| engine::generate::ist(&[country], 1991)).collect())
+        }
     }
 }
 
@@ -264,7 +267,8 @@ impl Demo {
     fn start_hub(&mut self, dir: &Path) -> Result<String, NodeError> {
         let log = self.dir.join("hub.log");
         let path = dir.display().to_string();
-        let child = self.running.spawn("hub", &["hub", "serve", "--dir", &path, "--listen", "127.0.0.1:0"], &log)?;
+        let child =
+            self.running.spawn("hub", &["hub", "serve", "--dir", &path, "--listen", "127.0.0.1:0"], &log)?;
         let out = child.stdout.take().ok_or_else(|| NodeError::Input("the hub gives no output".into()))?;
         let mut line = String::new();
         BufReader::new(out).read_line(&mut line).map_err(|e| NodeError::Input(e.to_string()))?;
@@ -286,14 +290,21 @@ impl Demo {
     }
 
     /// Polls until something is there; an end rather than a wait for ever.
-    fn until<T>(&self, what: &str, mut look: impl FnMut() -> Result<Option<T>, NodeError>) -> Result<T, NodeError> {
+    fn until<T>(
+        &self,
+        what: &str,
+        mut look: impl FnMut() -> Result<Option<T>, NodeError>,
+    ) -> Result<T, NodeError> {
         let begun = Instant::now();
         loop {
             if let Some(found) = look()? {
                 return Ok(found);
             }
             if begun.elapsed() > Duration::from_secs(60) {
-                return Err(NodeError::Input(format!("waited 60 s for {what}; the logs are in {}", self.dir.display())));
+                return Err(NodeError::Input(format!(
+                    "waited 60 s for {what}; the logs are in {}",
+                    self.dir.display()
+                )));
             }
             std::thread::sleep(Duration::from_millis(15));
         }
@@ -305,7 +316,9 @@ impl Demo {
             let handles: Vec<_> = MEMBERS.iter().map(|(id, ..)| scope.spawn(|| f(id))).collect();
             handles
                 .into_iter()
-                .map(|h| h.join().unwrap_or_else(|_| Err(NodeError::Input("a thread of the demo broke".into()))))
+                .map(|h| {
+                    h.join().unwrap_or_else(|_| Err(NodeError::Input("a thread of the demo broke".into())))
+                })
                 .collect()
         })
     }
@@ -351,7 +364,11 @@ impl Demo {
         let before = self.ask("gb", Command::StudyCheck { file, text })?;
         self.story.say(format!(
             "   nine schedules adopted and nothing confirmed: dry check of aspirin says {}",
-            if before.exit == 0 { "yes" } else { "no, at every node, because no counsel confirmed a schedule" }
+            if before.exit == 0 {
+                "yes"
+            } else {
+                "no, at every node, because no counsel confirmed a schedule"
+            }
         ));
         self.all(|id| self.must(id, Command::PolicyConfirm { seat: format!("{id}-counsel") }))?;
         let list = self.must("gb", Command::DatasetList)?;
@@ -458,7 +475,9 @@ impl Demo {
             self.story.say(format!("   {line}"));
         }
         self.beside(&output, label)?;
-        self.story.facts.insert("aspirin".into(), output.data.pointer("/output").cloned().unwrap_or_default());
+        self.story
+            .facts
+            .insert("aspirin".into(), output.data.pointer("/output").cloned().unwrap_or_default());
         self.egress("aspirin")
     }
 
@@ -508,7 +527,9 @@ impl Demo {
             results.population.analysed, pooled.n
         ));
         let mut worst = 0.0f64;
-        let mut table = String::from("   quantity                         federated            pooled      relative difference\n");
+        let mut table = String::from(
+            "   quantity                         federated            pooled      relative difference\n",
+        );
         for (name, a, b) in &pairs {
             let difference = ((a - b) / b).abs();
             worst = worst.max(difference);
@@ -516,7 +537,9 @@ impl Demo {
         }
         self.story.say(table.trim_end());
         if results.population.analysed != pooled.n as u64 || worst.is_nan() || worst > 1e-8 {
-            return Err(NodeError::Input(format!("federated and pooled differ by {worst:e}, more than 1e-8")));
+            return Err(NodeError::Input(format!(
+                "federated and pooled differ by {worst:e}, more than 1e-8"
+            )));
         }
         self.story.say(format!("   largest relative difference {worst:.1e} (limit 1e-8)"));
         self.story.facts.insert("largest_relative_difference".into(), json!(format!("{worst:e}")));
@@ -525,7 +548,8 @@ impl Demo {
 
     fn egress(&mut self, study: &str) -> Result<(), NodeError> {
         let all = self.all(|id| Ok((id.to_string(), self.must(id, Command::Egress { since: 0 })?)))?;
-        self.story.say(format!("\n   what left each site for `{study}`, bytes, all sealed, through the hub:"));
+        self.story
+            .say(format!("\n   what left each site for `{study}`, bytes, all sealed, through the hub:"));
         self.story.say("   site   contribution   as aggregator   as collector   to");
         let mut facts = serde_json::Map::new();
         for (id, reply) in &all {
@@ -561,7 +585,11 @@ impl Demo {
         self.phase("gb", "too-fine", "refused")?;
         self.until("all nine gates", || {
             let show = self.ask("gb", Command::StudyShow { id: "too-fine".into() })?;
-            let spoken = show.data.pointer("/study/proposed").and_then(Value::as_object).map_or(0, serde_json::Map::len);
+            let spoken = show
+                .data
+                .pointer("/study/proposed")
+                .and_then(Value::as_object)
+                .map_or(0, serde_json::Map::len);
             Ok((spoken == MEMBERS.len()).then_some(()))
         })?;
         let check = self.ask("gb", Command::StudyCheck { file, text })?;
@@ -604,7 +632,11 @@ impl Demo {
             .iter()
             .filter_map(|r| r.data.pointer(&format!("/totals/{study}/contribution")).and_then(Value::as_u64))
             .sum();
-        if moved == 0 { Ok(()) } else { Err(NodeError::Input(format!("{study}: {moved} bytes left although it was refused"))) }
+        if moved == 0 {
+            Ok(())
+        } else {
+            Err(NodeError::Input(format!("{study}: {moved} bytes left although it was refused")))
+        }
     }
 
     fn prove(&mut self) -> Result<(), NodeError> {
@@ -619,7 +651,10 @@ impl Demo {
             self.must("au", Command::BundleExport { study: study.into(), out: out.display().to_string() })?;
             let bytes = std::fs::read(&out).map_err(|e| NodeError::io(&out, e))?;
             let verified = node::verify::verify_bundle(&bytes, Some(pin));
-            self.story.say(format!("   {study}.bundle, {} bytes, verified offline against the charter's digest:", bytes.len()));
+            self.story.say(format!(
+                "   {study}.bundle, {} bytes, verified offline against the charter's digest:",
+                bytes.len()
+            ));
             for line in verified.text.lines() {
                 self.story.say(format!("     {line}"));
             }
@@ -635,7 +670,11 @@ impl Demo {
 
     fn break_it(&self, bytes: &[u8], pin: record::Digest) -> Result<(), NodeError> {
         let unpinned = node::verify::verify_bundle(bytes, None);
-        self.story.say(format!("     without --charter: exit {}, {}", unpinned.exit, unpinned.text.lines().last().unwrap_or("")));
+        self.story.say(format!(
+            "     without --charter: exit {}, {}",
+            unpinned.exit,
+            unpinned.text.lines().last().unwrap_or("")
+        ));
         let mut changed = bytes.to_vec();
         let at = changed.len() / 2;
         if let Some(byte) = changed.get_mut(at) {

@@ -35,7 +35,12 @@ pub fn shipped_schedule(dir: &Path) -> Result<(String, String), NodeError> {
 }
 
 /// Makes a hub's folder; returns its part of the charter.
-pub fn hub_init(dir: &Path, federation: &str, operator: &str, jurisdiction: &str) -> Result<Reply, NodeError> {
+pub fn hub_init(
+    dir: &Path,
+    federation: &str,
+    operator: &str,
+    jurisdiction: &str,
+) -> Result<Reply, NodeError> {
     let config = hub::HubConfig {
         federation: federation.to_string(),
         operator: operator.to_string(),
@@ -77,7 +82,8 @@ pub async fn hub_serve(dir: &Path, listen: &str) -> Result<(), NodeError> {
 /// Resolves on interrupt or termination.
 pub async fn interrupted() {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+    let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
         return std::future::pending().await;
     };
     tokio::select! {

@@ -32,7 +32,9 @@ fn level(frame: &Frame, dict: &Dictionary, column: &str, code: &str) -> Vec<Opti
         Kind::Integer { .. } => None,
     });
     match (frame.columns.get(column), at) {
-        (Some(Data::Factor(values)), Some(at)) => values.iter().map(|v| v.map(|v| usize::from(v) == at)).collect(),
+        (Some(Data::Factor(values)), Some(at)) => {
+            values.iter().map(|v| v.map(|v| usize::from(v) == at)).collect()
+        }
         _ => vec![None; frame.rows],
     }
 }
@@ -60,7 +62,8 @@ pub fn compute(frames: &[Frame], dict: &Dictionary, complete: &[String]) -> Pool
         };
         let flag = |c: &str, l: &str| level(frame, dict, c, l);
         let (aspirin, dead) = (flag("aspirin", "yes"), flag("death14", "yes"));
-        let (male, drowsy, out) = (flag("sex", "male"), flag("consciousness", "drowsy"), flag("consciousness", "unconscious"));
+        let (male, drowsy, out) =
+            (flag("sex", "male"), flag("consciousness", "drowsy"), flag("consciousness", "unconscious"));
         let bad = flag("dead_dep_6m", "yes");
         let (age, sbp, delay) = (number(frame, "age"), number(frame, "sbp"), number(frame, "delay"));
         let mut t = [[0.0f64; 2]; 2];
@@ -71,7 +74,16 @@ pub fn compute(frames: &[Frame], dict: &Dictionary, complete: &[String]) -> Pool
             t[usize::from(bit(&aspirin) < 0.5)][usize::from(bit(&dead) < 0.5)] += 1.0;
             kept[0].push(num(&age));
             kept[1].push(num(&sbp));
-            let x = vec![1.0, num(&age), bit(&male), num(&sbp), num(&delay), bit(&drowsy), bit(&out), bit(&aspirin)];
+            let x = vec![
+                1.0,
+                num(&age),
+                bit(&male),
+                num(&sbp),
+                num(&delay),
+                bit(&drowsy),
+                bit(&out),
+                bit(&aspirin),
+            ];
             rows.push((x, bit(&bad)));
         }
         let [[a, b], [c, d]] = t;
@@ -120,7 +132,11 @@ fn logistic(rows: &[(Vec<f64>, f64)]) -> Option<Fit> {
         let inverse = invert(h)?;
         let step: Vec<f64> = inverse.iter().map(|row| row.iter().zip(&g).map(|(a, b)| a * b).sum()).collect();
         if step.iter().zip(&beta).all(|(d, b)| d.abs() <= 1e-12 * (1.0 + b.abs())) {
-            let se = inverse.iter().enumerate().map(|(i, row)| row.get(i).copied().unwrap_or(0.0).sqrt()).collect();
+            let se = inverse
+                .iter()
+                .enumerate()
+                .map(|(i, row)| row.get(i).copied().unwrap_or(0.0).sqrt())
+                .collect();
             return Some(Fit { beta, se, deviance });
         }
         beta.iter_mut().zip(&step).for_each(|(b, d)| *b += d);

@@ -160,7 +160,12 @@ impl Charter {
     /// Reads a charter written as TOML, naming the place of every fault.
     pub fn parse(name: &str, text: &str) -> Result<Charter, DocumentError> {
         if text.len() > 65_536 {
-            return Err(fault(name, Place::default(), format!("{} bytes", text.len()), "at most 65536 bytes"));
+            return Err(fault(
+                name,
+                Place::default(),
+                format!("{} bytes", text.len()),
+                "at most 65536 bytes",
+            ));
         }
         let charter: Charter = toml::from_str(text).map_err(|e| {
             let place = e.span().map_or(Place::default(), |s| place_of(text, s.start));
@@ -172,12 +177,8 @@ impl Charter {
 
     /// Checks the rules that a charter's parts owe each other.
     pub fn check(&self, name: &str, text: &str) -> Result<(), DocumentError> {
-        let at = |needle: &str| {
-            text.find(needle).map_or(Place::default(), |offset| place_of(text, offset))
-        };
-        let bad = |needle: &str, found: String, expected: &str| {
-            Err(fault(name, at(needle), found, expected))
-        };
+        let at = |needle: &str| text.find(needle).map_or(Place::default(), |offset| place_of(text, offset));
+        let bad = |needle: &str, found: String, expected: &str| Err(fault(name, at(needle), found, expected));
         if !is_id(&self.federation) {
             return bad("federation", format!("`{}`", self.federation), "a short name of a-z, 0-9 and -");
         }
@@ -207,18 +208,30 @@ impl Charter {
             }
             for key in [member.sign, member.cosign, member.tls] {
                 if !keys.insert(key) {
-                    return bad(&here, format!("a key of `{}` used twice", member.id), "a key of its own for each use");
+                    return bad(
+                        &here,
+                        format!("a key of `{}` used twice", member.id),
+                        "a key of its own for each use",
+                    );
                 }
             }
             for seat in &member.seats {
                 if !is_id(&seat.id) || !seats.insert(seat.id.as_str()) {
                     let found = format!("seat `{}`", seat.id);
-                    return bad(&format!("\"{}\"", seat.id), found, "a seat id of a-z, 0-9 and - that is used once");
+                    return bad(
+                        &format!("\"{}\"", seat.id),
+                        found,
+                        "a seat id of a-z, 0-9 and - that is used once",
+                    );
                 }
             }
             for role in [SeatRole::Steward, SeatRole::Counsel] {
                 if !member.seats.iter().any(|s| s.role == role) {
-                    return bad(&here, format!("no {role:?} seat at `{}`", member.id), "a steward and a counsel seat");
+                    return bad(
+                        &here,
+                        format!("no {role:?} seat at `{}`", member.id),
+                        "a steward and a counsel seat",
+                    );
                 }
             }
         }
@@ -236,7 +249,11 @@ impl Charter {
         }
         let n = self.members.len() as u32;
         if self.data_access.quorum == 0 || self.data_access.quorum > n {
-            return bad("[data_access]", format!("quorum {}", self.data_access.quorum), "between 1 and the members");
+            return bad(
+                "[data_access]",
+                format!("quorum {}", self.data_access.quorum),
+                "between 1 and the members",
+            );
         }
         if self.data_access.deadline_hours == 0 || self.data_access.valid_days == 0 {
             return bad("[data_access]", "a period of 0".into(), "at least one hour and one day");
@@ -245,7 +262,11 @@ impl Charter {
             return bad("[limits]", format!("lease_hours {}", self.limits.lease_hours), "1 to 168");
         }
         if self.limits.watermark_minutes == 0 || self.limits.watermark_minutes > 60 {
-            return bad("[limits]", format!("watermark_minutes {}", self.limits.watermark_minutes), "1 to 60");
+            return bad(
+                "[limits]",
+                format!("watermark_minutes {}", self.limits.watermark_minutes),
+                "1 to 60",
+            );
         }
         if self.limits.min_hidden_sites == 0 {
             return bad("[limits]", "min_hidden_sites 0".into(), "1 or more");

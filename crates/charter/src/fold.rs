@@ -2,7 +2,9 @@
 
 use crate::body::*;
 use crate::document::SeatRole;
-use crate::state::{Dataset, Phase, Receipt, Run, ScheduleState, Stage, State, Status, StudyState, Vote, VoteChoice};
+use crate::state::{
+    Dataset, Phase, Receipt, Run, ScheduleState, Stage, State, Status, StudyState, Vote, VoteChoice,
+};
 use record::{Digest, Entry, Statement};
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,11 +31,7 @@ impl State {
         self.size += 1;
         self.time = self.time.max(entry.time);
         let id = entry.signed.id();
-        let result = if !self.seen.insert(id) {
-            void("repeated statement")
-        } else {
-            self.fold(index, entry)
-        };
+        let result = if !self.seen.insert(id) { void("repeated statement") } else { self.fold(index, entry) };
         self.statuses.push(match result {
             Ok(()) => Status::Valid,
             Err(reason) => Status::Void(reason),

@@ -296,7 +296,12 @@ impl State {
 
     /// Studies with a run that was set before `index` over the same dataset, whose population this study's
     /// may not differ from by a few people; in order of their first set, each population once.
-    pub fn earlier_populations(&self, study: &str, dataset: &str, index: u64) -> Vec<study::EarlierPopulation> {
+    pub fn earlier_populations(
+        &self,
+        study: &str,
+        dataset: &str,
+        index: u64,
+    ) -> Vec<study::EarlierPopulation> {
         let own = self.studies.get(study).map(|s| &s.study.population);
         let mut found: Vec<study::EarlierPopulation> = Vec::new();
         for (id, number) in &self.run_order {
@@ -335,7 +340,9 @@ impl State {
             if run.release.is_some() {
                 return Some(Phase::Released { run: *number });
             }
-            if run.verdict.is_some_and(|(pass, _)| !pass) || run.release_gate.as_ref().is_some_and(|g| !g.allow) {
+            if run.verdict.is_some_and(|(pass, _)| !pass)
+                || run.release_gate.as_ref().is_some_and(|g| !g.allow)
+            {
                 return Some(Phase::Withheld);
             }
             if run.lost.is_none() {
@@ -365,7 +372,8 @@ impl State {
             .iter()
             .filter(|m| voted(m) == Some(VoteChoice::Yes) && s.proposed.get(*m).is_some_and(|r| r.allow))
             .filter(|m| {
-                let valid = self.charter.as_ref().map_or(0, |c| i64::from(c.data_access.valid_days) * 86_400_000);
+                let valid =
+                    self.charter.as_ref().map_or(0, |c| i64::from(c.data_access.valid_days) * 86_400_000);
                 s.votes.get(*m).is_some_and(|v| now < v.time.saturating_add(valid))
             })
             .cloned()

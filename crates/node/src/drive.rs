@@ -126,7 +126,8 @@ impl Node {
             let key = format!("contribute/{id}/{number}");
             if !self.has_said(&key, now) {
                 let kem = self.fresh_kem(&id, number)?;
-                let receipt = crate::facts::receipt(self, s, number, Stage::Contribute, Some(kem), false, now)?;
+                let receipt =
+                    crate::facts::receipt(self, s, number, Stage::Contribute, Some(kem), false, now)?;
                 self.say_once(key, GateReceipt::TYPE, &id, &receipt, now)?;
             }
         }

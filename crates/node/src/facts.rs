@@ -391,7 +391,9 @@ pub(crate) fn checked_release(
     let Some(results) = node.results(local) else { return Ok(None) };
     let cells = guard_cells(node, &local.study, &local.plan);
     let rules = release_rules(node, s, run.first);
-    let about = privacy::Run { number, plan: run.plan, contributors: run.contributors.clone() };
+    let mut salt = [0u8; 16];
+    getrandom::fill(&mut salt).map_err(|_| NodeError::Randomness)?;
+    let about = privacy::Run { number, plan: run.plan, contributors: run.contributors.clone(), salt };
     Ok(privacy::Release::check(&local.study, &local.plan, &about, &cells, &guard.values, results, &rules)
         .ok())
 }

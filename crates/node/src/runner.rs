@@ -328,9 +328,16 @@ impl Node {
         }
         let Some(frame) = &local.frame else { return Ok(()) };
         let me = self.me().to_string();
-        let vector =
-            analysis::site(&me, &local.study, &local.dictionary, &local.plan, slot.0 as usize, &question, frame)
-                .map_err(|e| NodeError::Round(e.to_string()))?;
+        let vector = analysis::site(
+            &me,
+            &local.study,
+            &local.dictionary,
+            &local.plan,
+            slot.0 as usize,
+            &question,
+            frame,
+        )
+        .map_err(|e| NodeError::Round(e.to_string()))?;
         let Some(ctx) = self.context(run, key, local, slot, digest) else { return Ok(()) };
         let registration = self.state.dataset(&s.study.dataset, self.me());
         let rules = privacy::LocalRules {
@@ -559,6 +566,10 @@ impl Node {
             return self.give_up(key, "contributors answered another question than the plan's", now);
         }
         let Some(ctx) = self.context(run, key, local, slot, question) else { return Ok(()) };
+        // INVARIANT: shares are verified once; a machine lost with its process is not built again.
+        if !self.store.take_slot(&key.0, key.1, slot.0, slot.1)? {
+            return self.give_up(key, "an aggregator was restarted within a round", now);
+        }
         let secret = self.kem_secret(run.sets.get(self.me()))?;
         let me = self.me().to_string();
         let peers: Vec<(String, KemPublic)> =
@@ -594,15 +605,8 @@ impl Node {
         for message in messages {
             local.steps += 1;
             let kind = format!("aggregate-{}", local.steps);
-            let (mut egress, bytes) = self.outgoing(
-                key,
-                slot,
-                &kind,
-                &message.to,
-                local.plan_digest,
-                message.bytes,
-                now,
-            )?;
+            let (mut egress, bytes) =
+                self.outgoing(key, slot, &kind, &message.to, local.plan_digest, message.bytes, now)?;
             egress.kind = "aggregate".into();
             frames.push((egress, local.steps, bytes));
         }
@@ -641,15 +645,8 @@ impl Node {
         let messages = machine.open(&to).map_err(|e| NodeError::Round(e.to_string()))?;
         let mut frames = Vec::new();
         for message in messages {
-            let (egress, bytes) = self.outgoing(
-                key,
-                slot,
-                "opening",
-                &message.to,
-                local.plan_digest,
-                message.bytes,
-                now,
-            )?;
+            let (egress, bytes) =
+                self.outgoing(key, slot, "opening", &message.to, local.plan_digest, message.bytes, now)?;
             frames.push((egress, 0, bytes));
         }
         self.store.note_sent(&frames, None)?;
@@ -928,7 +925,12 @@ impl Node {
         // The document carries its own salt, so its digest on the record gives nothing away (A4).
         if Digest::of(&content) != release.output {
             self.store.drop_output(&key.0, number, "sealed")?;
-            return self.keep_evidence(&s.study.collector, "an output that is not the one released", &sealed, now);
+            return self.keep_evidence(
+                &s.study.collector,
+                "an output that is not the one released",
+                &sealed,
+                now,
+            );
         }
         self.store.add_output(&key.0, number, "recipient", &content)
     }

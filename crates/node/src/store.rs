@@ -75,6 +75,8 @@ create table if not exists sent(
   primary key(study, run, stage, round, kind, receiver, step)) strict;
 create table if not exists contributed(study text not null, run integer not null, stage integer not null, round integer not null,
   question text not null, primary key(study, run, stage, round)) strict;
+create table if not exists begun(study text not null, run integer not null, stage integer not null, round integer not null,
+  primary key(study, run, stage, round)) strict;
 create table if not exists opened(study text not null, run integer not null, stage integer not null, round integer not null,
   contributors text not null, time integer not null, primary key(study, run, stage, round)) strict;
 create table if not exists mail(seq integer primary key, study text not null, run integer not null, frame blob not null) strict;
@@ -244,6 +246,15 @@ impl Store {
             "select 1 from contributed where study = ?1 and run = ?2 and stage = ?3 and round = ?4",
         )?;
         Ok(query.exists(params![study, run, stage, round])?)
+    }
+
+    /// Takes the one right to verify a round's shares: a second time under another key would tell a peer more.
+    pub fn take_slot(&self, study: &str, run: u32, stage: u32, round: u32) -> Result<bool, NodeError> {
+        let taken = self
+            .db
+            .prepare_cached("insert or ignore into begun values(?1, ?2, ?3, ?4)")?
+            .execute(params![study, run, stage, round])?;
+        Ok(taken == 1)
     }
 
     /// Takes the one right to open a round, for one set of contributors; `false` when it was taken before.

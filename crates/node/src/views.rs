@@ -41,6 +41,8 @@ struct Description {
 
 /// Cells of a stage that are listed for people.
 const SHOWN_CELLS: usize = 64;
+/// Facts of a refusal that are listed for people.
+const SHOWN_FACTS: usize = 3;
 
 fn read(path: &Path) -> Result<String, NodeError> {
     std::fs::read_to_string(path).map_err(|e| NodeError::io(path, e))
@@ -415,7 +417,7 @@ impl Node {
         let mut all = true;
         let mut verdicts = Vec::new();
         let mut transfers = Vec::new();
-        let mut explained: Vec<(String, Vec<String>)> = Vec::new();
+        let mut refusals: Vec<Refusal> = Vec::new();
         for member in &study.contributors {
             let gate = view.gate_input(member, &asked, 0, Stage::Propose, None, now);
             transfers.extend(gate.transfers.clone());
@@ -423,13 +425,8 @@ impl Node {
                 Ok(v) => {
                     all &= v.allow;
                     let _ = writeln!(out, "  {member:<6} {}", if v.allow { "allow" } else { "DENY" });
-                    if !v.allow {
-                        let body = policy::explain(&v);
-                        let body = body.split_once('\n').map_or(body.clone(), |(_, rest)| rest.to_string());
-                        match explained.iter_mut().find(|(b, _)| *b == body) {
-                            Some((_, who)) => who.push(member.clone()),
-                            None => explained.push((body, vec![member.clone()])),
-                        }
+                    for d in &v.determining {
+                        Refusal::add(&mut refusals, member, d);
                     }
                     verdicts.push(json!({ "node": member, "allow": v.allow, "determining": v.determining, "faults": v.faults }));
                 }
@@ -440,8 +437,8 @@ impl Node {
                 }
             }
         }
-        for (body, who) in &explained {
-            let _ = write!(out, "\nat {}:{body}", who.join(", "));
+        for (i, refusal) in refusals.iter().enumerate() {
+            refusal.write(&mut out, i + 1, study.contributors.len());
         }
         let _ = writeln!(
             out,
@@ -680,6 +677,51 @@ impl Node {
             text,
             json!({ "index": index, "time": entry.time, "id": entry.signed.id().to_string(), "statement": value }),
         ))
+    }
+}
+
+/// A rule that refuses, with every node at which it does.
+struct Refusal {
+    rule: policy::Determining,
+    nodes: Vec<String>,
+    facts: Vec<String>,
+}
+
+impl Refusal {
+    fn add(all: &mut Vec<Refusal>, node: &str, rule: &policy::Determining) {
+        let at = all.iter().position(|r| r.rule.id == rule.id && r.rule.level == rule.level);
+        let mut refusal = match at {
+            Some(at) => all.remove(at),
+            None => Refusal { rule: rule.clone(), nodes: Vec::new(), facts: Vec::new() },
+        };
+        refusal.nodes.push(node.to_string());
+        for fact in &rule.facts {
+            if !refusal.facts.contains(fact) {
+                refusal.facts.push(fact.clone());
+            }
+        }
+        all.insert(at.unwrap_or(all.len()), refusal);
+    }
+
+    fn write(&self, out: &mut String, number: usize, named: usize) {
+        let r = &self.rule;
+        let level = match r.level.strip_prefix("schedule:") {
+            Some(regime) => format!("country schedule of {regime}"),
+            None => "floor of the agreement".to_string(),
+        };
+        let at = if self.nodes.len() == named { "every node".to_string() } else { self.nodes.join(", ") };
+        let _ = writeln!(out, "\n  {number}. {} ({level}; at {at})", r.says);
+        for fact in self.facts.iter().take(SHOWN_FACTS) {
+            let _ = writeln!(out, "     here:   {fact}");
+        }
+        if let Some(more) = self.facts.len().checked_sub(SHOWN_FACTS).filter(|n| *n > 0) {
+            let _ = writeln!(out, "     here:   ... and {more} more; `--json` lists all");
+        }
+        let _ = writeln!(out, "     basis:  {}", r.basis);
+        let _ = writeln!(out, "     source: {}", r.source);
+        let _ = writeln!(out, "     mend:   {}", r.fix);
+        let _ = writeln!(out, "     who:    {}", r.who);
+        let _ = writeln!(out, "     rule:   {}", r.id);
     }
 }
 

@@ -19,6 +19,8 @@ pub struct Run {
     pub plan: Digest,
     /// The contributors summed, sorted.
     pub contributors: Vec<String>,
+    /// Fresh random bytes, so that the document's digest on the record tells nothing of it (A4).
+    pub salt: [u8; 16],
 }
 
 /// The released document, as its recipients read it. Canonical JSON.
@@ -29,6 +31,8 @@ pub struct Released {
     pub study: String,
     /// Number of the run.
     pub run: u32,
+    /// 16 random bytes in hexadecimal, which salt the document's digest on the record (A4).
+    pub salt: String,
     /// Digest of the plan.
     pub plan: Digest,
     /// The contributors summed.
@@ -125,6 +129,7 @@ impl Release {
         let document = Released {
             study: study.id.clone(),
             run: run.number,
+            salt: run.salt.iter().map(|b| format!("{b:02x}")).collect(),
             plan: run.plan,
             contributors: run.contributors.clone(),
             hidden_sites: guard::hidden(study, &run.contributors),

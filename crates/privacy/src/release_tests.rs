@@ -113,7 +113,8 @@ fn results(counts: &[i64]) -> Vec<Value> {
 
 fn release(guard: &[f64], results: Vec<Value>) -> Result<Release, Withheld> {
     let study = study();
-    let run = Run { number: 1, plan: Digest::of(b"plan"), contributors: study.contributors.clone() };
+    let run =
+        Run { number: 1, plan: Digest::of(b"plan"), contributors: study.contributors.clone(), salt: [7; 16] };
     Release::check(&study, &plan(20), &run, &cells(), guard, results, &ReleaseRules::of(&study))
 }
 
@@ -306,7 +307,7 @@ proptest! {
         let counts: Vec<i64> = table.iter().map(|n| i64::from(*n)).collect();
         let mut answers = results(&counts);
         answers[0] = map(&[("n", Value::Int(i64::from(analysed)))]);
-        let run = Run { number: 1, plan: Digest::of(b"plan"), contributors: study.contributors.clone() };
+        let run = Run { number: 1, plan: Digest::of(b"plan"), contributors: study.contributors.clone(), salt: [7; 16] };
         let rules = ReleaseRules { rows_per_number: 0, ..ReleaseRules::of(&study) };
         if let Ok(release) = Release::check(&study, &plan(4), &run, &cells, &guard, answers, &rules) {
             let document = release.document();

@@ -99,7 +99,8 @@ fn release() -> Release {
         earlier: Vec::new(),
         stages: Vec::new(),
     };
-    let run = Run { number: 1, plan: Digest::of(b"plan"), contributors: study.contributors.clone() };
+    let run =
+        Run { number: 1, plan: Digest::of(b"plan"), contributors: study.contributors.clone(), salt: [7; 16] };
     let cells = [GuardCell::RowsRead, GuardCell::Analysed];
     Release::check(&study, &plan, &run, &cells, &[100.0, 100.0], Vec::new(), &ReleaseRules::of(&study))
         .unwrap()

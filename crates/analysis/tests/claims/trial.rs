@@ -188,7 +188,7 @@ fn one_study_with_all_methods_passes_the_release_check_and_shows_no_country() {
     let out = run(&study, &dict, &plan, &sites).unwrap();
     let values = out.results.iter().map(|r| canon::to_value(r).unwrap()).collect();
     let cells = study::guard_cells(&study, &dict, &plan.earlier);
-    let run = Run { number: 1, plan: Digest::of(b"plan"), contributors: parties(&sites) };
+    let run = Run { number: 1, plan: Digest::of(b"plan"), contributors: parties(&sites), salt: [7; 16] };
     let release =
         Release::check(&study, &plan, &run, &cells, &out.guard, values, &ReleaseRules::of(&study)).unwrap();
     println!("{}", analysis::render_population(&release.document().population));
