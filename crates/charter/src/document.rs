@@ -2,9 +2,14 @@
 
 use record::Digest;
 use record::keys::PublicKey;
+use record::roster::MAX_MEMBERS;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use study::{DocumentError, Place};
+use study::DocumentError;
+use study::document::{Document, Fault, quoted};
+
+/// Longest charter as people write it, bytes: its canonical form must fit into one entry of the record.
+pub const MAX_BYTES: usize = 65_536;
 
 /// The agreement that every member signs. People write it as TOML; its digest is taken over canonical JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -138,7 +143,7 @@ pub struct Instrument {
     pub reference: String,
 }
 
-/// Whether `id` is a party, seat or study id: a lower-case letter, then at most 47 of `a-z`, `0-9`, `-`.
+/// Whether `id` is a seat, dataset or purpose id: a lower-case letter, then at most 47 of `a-z`, `0-9`, `-`.
 pub fn is_id(id: &str) -> bool {
     let mut chars = id.chars();
     chars.next().is_some_and(|c| c.is_ascii_lowercase())
@@ -159,124 +164,140 @@ pub fn end_of_day(date: &str) -> Option<i64> {
 impl Charter {
     /// Reads a charter written as TOML, naming the place of every fault.
     pub fn parse(name: &str, text: &str) -> Result<Charter, DocumentError> {
-        if text.len() > 65_536 {
-            return Err(fault(
-                name,
-                Place::default(),
-                format!("{} bytes", text.len()),
-                "at most 65536 bytes",
-            ));
+        if text.len() > MAX_BYTES {
+            let found = format!("{} bytes", text.len());
+            return Err(Fault::at(&[], found, format!("at most {MAX_BYTES} bytes")).unplaced(name));
         }
+        let document = Document::parse(name, text)?;
         let charter: Charter = toml::from_str(text).map_err(|e| {
-            let place = e.span().map_or(Place::default(), |s| place_of(text, s.start));
-            fault(name, place, e.message().to_string(), "a charter as the guide describes")
+            let found = e.message().replace('\n', ", ");
+            document.error(&e.span().unwrap_or(0..0), found, "a charter as the guide describes")
         })?;
-        charter.check(name, text)?;
+        charter.fault().map_or(Ok(()), |fault| Err(document.place_fault(fault)))?;
         Ok(charter)
     }
 
-    /// Checks the rules that a charter's parts owe each other.
+    /// Checks the rules that a charter's parts owe each other; with the text that it was read from, places them.
     pub fn check(&self, name: &str, text: &str) -> Result<(), DocumentError> {
-        let at = |needle: &str| text.find(needle).map_or(Place::default(), |offset| place_of(text, offset));
-        let bad = |needle: &str, found: String, expected: &str| Err(fault(name, at(needle), found, expected));
+        let Some(fault) = self.fault() else { return Ok(()) };
+        Err(match Document::parse(name, text) {
+            Ok(document) if !text.is_empty() => document.place_fault(fault),
+            _ => fault.unplaced(name),
+        })
+    }
+
+    /// The first rule broken, in the order in which a charter is read.
+    fn fault(&self) -> Option<Fault> {
+        let line = |text: &str, most: usize| {
+            !text.trim().is_empty() && text.chars().count() <= most && !text.chars().any(char::is_control)
+        };
+        // The federation names the log's origin, which the record room reads; seats and purposes are this room's.
         if !is_id(&self.federation) {
-            return bad("federation", format!("`{}`", self.federation), "a short name of a-z, 0-9 and -");
+            return broken(&["federation"], quoted(&self.federation), "a short name of a-z, 0-9 and -");
         }
         if end_of_day(&self.sunset).is_none() {
-            return bad("sunset", format!("`{}`", self.sunset), "a date YYYY-MM-DD");
+            return broken(&["sunset"], quoted(&self.sunset), "a date YYYY-MM-DD");
         }
-        if self.members.len() < 3 {
-            return bad("members", format!("{} members", self.members.len()), "three or more members");
-        }
-        if self.members.len() > 200 {
-            return bad("members", format!("{} members", self.members.len()), "at most 200 members");
-        }
-        let mut ids = BTreeSet::new();
-        let mut keys = BTreeSet::new();
-        let mut seats = BTreeSet::new();
-        keys.insert(self.hub.key);
-        if !keys.insert(self.hub.tls) {
-            return bad("[hub]", "one key used twice".into(), "a key of its own for each use");
-        }
-        for member in &self.members {
-            let here = format!("\"{}\"", member.id);
-            if !is_id(&member.id) {
-                return bad(&here, format!("member id `{}`", member.id), "a short name of a-z, 0-9 and -");
-            }
-            if !ids.insert(member.id.as_str()) {
-                return bad(&here, format!("member `{}` twice", member.id), "each member once");
-            }
-            for key in [member.sign, member.cosign, member.tls] {
-                if !keys.insert(key) {
-                    return bad(
-                        &here,
-                        format!("a key of `{}` used twice", member.id),
-                        "a key of its own for each use",
-                    );
-                }
-            }
-            for seat in &member.seats {
-                if !is_id(&seat.id) || !seats.insert(seat.id.as_str()) {
-                    let found = format!("seat `{}`", seat.id);
-                    return bad(
-                        &format!("\"{}\"", seat.id),
-                        found,
-                        "a seat id of a-z, 0-9 and - that is used once",
-                    );
-                }
-            }
-            for role in [SeatRole::Steward, SeatRole::Counsel] {
-                if !member.seats.iter().any(|s| s.role == role) {
-                    return bad(
-                        &here,
-                        format!("no {role:?} seat at `{}`", member.id),
-                        "a steward and a counsel seat",
-                    );
-                }
+        let mut purposes = BTreeSet::new();
+        for (at, purpose) in self.purposes.iter().enumerate() {
+            if !is_id(purpose) || !purposes.insert(purpose) {
+                let expected = "short names of a-z, 0-9 and -, each once";
+                return broken(&["purposes", &at.to_string()], quoted(purpose), expected);
             }
         }
+        if purposes.is_empty() {
+            return broken(&["purposes"], "no purpose", "at least one purpose");
+        }
+        let ids: BTreeSet<&str> = self.members.iter().map(|m| m.id.as_str()).collect();
         let mut pool = BTreeSet::new();
-        for id in &self.aggregator_pool {
+        for (at, id) in self.aggregator_pool.iter().enumerate() {
             if !ids.contains(id.as_str()) || !pool.insert(id) {
-                return bad("aggregator_pool", format!("`{id}`"), "members of this charter, each once");
+                let at = at.to_string();
+                return broken(
+                    &["aggregator_pool", &at],
+                    quoted(id),
+                    "members of this charter, each once",
+                );
             }
         }
         if pool.len() < 2 {
-            return bad("aggregator_pool", format!("{} aggregators", pool.len()), "two or more");
+            return broken(&["aggregator_pool"], format!("{} aggregators", pool.len()), "two or more");
         }
-        if self.purposes.is_empty() {
-            return bad("purposes", "no purpose".into(), "at least one purpose");
+        if !line(&self.hub.operator, 256) {
+            return broken(&["hub", "operator"], quoted(&self.hub.operator), "one line of text");
         }
+        if !line(&self.hub.jurisdiction, 64) {
+            return broken(&["hub", "jurisdiction"], quoted(&self.hub.jurisdiction), "one line of text");
+        }
+        self.members_fault().or_else(|| self.numbers_fault())
+    }
+
+    fn members_fault(&self) -> Option<Fault> {
+        if self.members.len() < 3 || self.members.len() > MAX_MEMBERS {
+            let found = format!("{} members", self.members.len());
+            return broken(&["members"], found, format!("3 to {MAX_MEMBERS} members"));
+        }
+        let (mut ids, mut seats) = (BTreeSet::new(), BTreeSet::new());
+        let mut keys = BTreeSet::from([self.hub.key]);
+        if !keys.insert(self.hub.tls) {
+            return broken(&["hub", "tls"], "one key used twice", "a key of its own for each use");
+        }
+        for (at, member) in self.members.iter().enumerate() {
+            let at = at.to_string();
+            let here = |key| ["members", at.as_str(), key];
+            if !record::is_party_id(&member.id) {
+                let expected = "a letter, then at most 31 of a-z, 0-9 and -";
+                return broken(&here("id"), format!("member id {}", quoted(&member.id)), expected);
+            }
+            if !ids.insert(member.id.as_str()) {
+                return broken(&here("id"), format!("member `{}` twice", member.id), "each member once");
+            }
+            for (key, value) in [("sign", member.sign), ("cosign", member.cosign), ("tls", member.tls)] {
+                if !keys.insert(value) {
+                    let found = format!("a key of `{}` used twice", member.id);
+                    return broken(&here(key), found, "a key of its own for each use");
+                }
+            }
+            for (number, seat) in member.seats.iter().enumerate() {
+                if !is_id(&seat.id) || !seats.insert(seat.id.as_str()) {
+                    let path = ["members", at.as_str(), "seats", &number.to_string(), "id"];
+                    let expected = "a seat id of a-z, 0-9 and - that is used once";
+                    return broken(&path, format!("seat {}", quoted(&seat.id)), expected);
+                }
+            }
+            for (role, word) in [(SeatRole::Steward, "steward"), (SeatRole::Counsel, "counsel")] {
+                if !member.seats.iter().any(|s| s.role == role) {
+                    let found = format!("no {word} seat at `{}`", member.id);
+                    return broken(&here("seats"), found, "a steward and a counsel seat");
+                }
+            }
+        }
+        None
+    }
+
+    fn numbers_fault(&self) -> Option<Fault> {
         let n = self.members.len() as u32;
-        if self.data_access.quorum == 0 || self.data_access.quorum > n {
-            return bad(
-                "[data_access]",
-                format!("quorum {}", self.data_access.quorum),
-                "between 1 and the members",
-            );
+        let (access, limits) = (&self.data_access, &self.limits);
+        let bounds = [
+            ("data_access", "quorum", access.quorum, n),
+            // A year and ten years: far beyond any use, far within what the canonical form can count.
+            ("data_access", "deadline_hours", access.deadline_hours, 8_784),
+            ("data_access", "valid_days", access.valid_days, 3_660),
+            ("limits", "lease_hours", limits.lease_hours, 168),
+            ("limits", "watermark_minutes", limits.watermark_minutes, 60),
+            ("limits", "min_hidden_sites", limits.min_hidden_sites, n),
+        ];
+        for (table, key, value, most) in bounds {
+            if !(1..=most).contains(&value) {
+                return broken(&[table, key], format!("{key} `{value}`"), format!("1 to {most}"));
+            }
         }
-        if self.data_access.deadline_hours == 0 || self.data_access.valid_days == 0 {
-            return bad("[data_access]", "a period of 0".into(), "at least one hour and one day");
+        match self.faults {
+            Some(f) if f >= n.div_ceil(2) => {
+                broken(&["faults"], format!("faults `{f}`"), "fewer than half of the members")
+            }
+            _ => None,
         }
-        if self.limits.lease_hours == 0 || self.limits.lease_hours > 168 {
-            return bad("[limits]", format!("lease_hours {}", self.limits.lease_hours), "1 to 168");
-        }
-        if self.limits.watermark_minutes == 0 || self.limits.watermark_minutes > 60 {
-            return bad(
-                "[limits]",
-                format!("watermark_minutes {}", self.limits.watermark_minutes),
-                "1 to 60",
-            );
-        }
-        if self.limits.min_hidden_sites == 0 {
-            return bad("[limits]", "min_hidden_sites 0".into(), "1 or more");
-        }
-        if let Some(f) = self.faults
-            && f >= n.div_ceil(2)
-        {
-            return bad("faults", format!("faults {f}"), "fewer than half of the members");
-        }
-        Ok(())
     }
 
     /// The member with this id.
@@ -295,13 +316,6 @@ impl Charter {
     }
 }
 
-fn fault(name: &str, place: Place, found: String, expected: &str) -> DocumentError {
-    DocumentError { document: name.to_string(), place, found, expected: expected.to_string() }
-}
-
-fn place_of(text: &str, offset: usize) -> Place {
-    let before = text.get(..offset).unwrap_or(text);
-    let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
-    Place { line, column }
+fn broken(path: &[&str], found: impl Into<String>, expected: impl Into<String>) -> Option<Fault> {
+    Some(Fault::at(path, found, expected))
 }

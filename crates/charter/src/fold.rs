@@ -25,13 +25,29 @@ fn body<T: DeserializeOwned>(statement: &Statement) -> Result<T, String> {
 
 impl State {
     /// Folds the next entry. Entries come in order; the caller has checked signatures of the log, not of the
-    /// statement: that is checked here, so that every node voids the same statements.
+    /// statement: that is checked here, so that every node voids the same statements. A void statement changes the
+    /// size, the time, its status and, if its issuer signed it, `seen`; nothing else.
     pub fn apply(&mut self, entry: &Entry) -> &Status {
         let index = self.size;
         self.size += 1;
         self.time = self.time.max(entry.time);
         let id = entry.signed.id();
-        let result = if !self.seen.insert(id) { void("repeated statement") } else { self.fold(index, entry) };
+        // INVARIANT: `seen` holds only what its issuer signed. An id is of the bytes, whoever signed them: if a copy
+        // under another key counted, anyone could enter one first and make the issuer's own a repeat.
+        let result = match self.charter {
+            None => self.fold(index, entry),
+            Some(_) => match self.roster.authenticate(&entry.signed) {
+                Err(why) => void(why.code()),
+                Ok(()) if self.seen.contains(&id) => void("repeated statement"),
+                Ok(()) => {
+                    self.seen.insert(id);
+                    self.fold(index, entry)
+                }
+            },
+        };
+        if result.is_ok() {
+            self.seen.insert(id);
+        }
         self.statuses.push(match result {
             Ok(()) => Status::Valid,
             Err(reason) => Status::Void(reason),
@@ -41,7 +57,8 @@ impl State {
 
     fn fold(&mut self, index: u64, entry: &Entry) -> Fold {
         let statement = entry.signed.statement();
-        let time = entry.time;
+        // Never the stamp alone: one that goes back opens nothing that was closed.
+        let time = self.time;
         match statement.r#type.as_str() {
             CharterPropose::TYPE => return self.charter_propose(index, entry),
             CharterSign::TYPE => return self.charter_sign(index, entry),
@@ -50,23 +67,24 @@ impl State {
         if !self.in_force() {
             return void("charter not in force");
         }
-        self.roster.authenticate(&entry.signed).map_err(|why| why.code().to_string())?;
+        let protective = matches!(
+            statement.r#type.as_str(),
+            DatasetPause::TYPE | NodeStop::TYPE | DecisionRevoke::TYPE | RunLost::TYPE | RunClose::TYPE
+        );
         if let Some(until) = statement.valid_until
             && until <= time
         {
             return void("past its own validity");
         }
+        // A stop by a node whose clock is ahead is still a stop.
         if let Some(from) = statement.valid_from
             && from > time.saturating_add(SKEW)
+            && !protective
         {
             return void("before its own validity");
         }
         let charter = self.charter.as_ref().ok_or("charter not in force")?;
         let sunset = crate::document::end_of_day(&charter.sunset).unwrap_or(0);
-        let protective = matches!(
-            statement.r#type.as_str(),
-            DatasetPause::TYPE | NodeStop::TYPE | DecisionRevoke::TYPE | RunLost::TYPE | RunClose::TYPE
-        );
         if time >= sunset && !protective {
             return void("after the charter's sunset");
         }
@@ -260,7 +278,12 @@ impl State {
             return void("study breaks its own rules");
         }
         let charter = self.charter.as_ref().ok_or("charter not in force")?;
-        let parties = study.contributors.iter().chain(&study.aggregators).chain([&study.collector]);
+        let recipients = study.recipients.iter().filter_map(|r| match r {
+            study::Recipient::Member(member) => Some(member),
+            study::Recipient::Outside(_) => None,
+        });
+        let parties =
+            study.contributors.iter().chain(&study.aggregators).chain([&study.collector]).chain(recipients);
         for party in parties {
             if charter.member(party).is_none() {
                 return void("names somebody who is not a member");
@@ -411,6 +434,9 @@ impl State {
         if !study.study.aggregators.contains(&statement.issuer) {
             return void("issuer is not an aggregator of the study");
         }
+        if crate::document::end_of_day(&study.study.until).is_none_or(|end| time >= end) {
+            return void("after the study's last day");
+        }
         if let Some(run) = study.runs.get_mut(&set.run) {
             if run.contributors != set.contributors || run.plan != set.plan {
                 return void("differs from the set that was signed first");
@@ -489,6 +515,9 @@ impl State {
         let commit: RoundCommit = body(statement)?;
         let (study, run) = self.run_mut(&commit.study, commit.run)?;
         Self::collector_only(statement, study)?;
+        if run.sealed.is_none() {
+            return void("contributors not fixed");
+        }
         let key = format!("{}/{}", commit.stage, commit.round);
         if run.commits.contains_key(&key) {
             return void("committed before");
@@ -542,11 +571,7 @@ impl State {
     fn run_lost(&mut self, statement: &Statement) -> Fold {
         let lost: RunLost = body(statement)?;
         let (study, run) = self.run_mut(&lost.study, lost.run)?;
-        let member = &statement.issuer;
-        let involved = &study.collector == member
-            || study.aggregators.contains(member)
-            || run.contributors.contains(member);
-        if !involved {
+        if !has_part(study, run, &statement.issuer) {
             return void("issuer has no part in the run");
         }
         if run.release.is_some() {
@@ -560,12 +585,22 @@ impl State {
 
     fn run_close(&mut self, statement: &Statement) -> Fold {
         let close: RunClose = body(statement)?;
-        let (_, run) = self.run_mut(&close.study, close.run)?;
+        let (study, run) = self.run_mut(&close.study, close.run)?;
+        let member = &statement.issuer;
+        let receives =
+            study.recipients.iter().any(|r| matches!(r, study::Recipient::Member(m) if m == member));
+        if !receives && !has_part(study, run, member) {
+            return void("issuer has no part in the run");
+        }
         if !run.closed.insert(statement.issuer.clone()) {
             return void("closed before");
         }
         Ok(())
     }
+}
+
+fn has_part(study: &study::Study, run: &Run, member: &String) -> bool {
+    &study.collector == member || study.aggregators.contains(member) || run.contributors.contains(member)
 }
 
 fn sorted(names: &[String]) -> Vec<String> {

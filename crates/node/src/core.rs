@@ -53,8 +53,10 @@ pub struct Node {
     pub(crate) stopped: bool,
     /// Set when the record cannot be followed any further; nothing runs.
     pub(crate) halted: Option<String>,
-    /// Policies read once.
-    pub(crate) policies: crate::facts::PolicyCache,
+    /// Digest of the state at a size.
+    digest: std::cell::Cell<Option<(u64, Digest)>>,
+    /// Policies and plans computed once.
+    pub(crate) memo: crate::facts::Memo,
     /// The jurisdiction library.
     pub(crate) library: policy::Library,
     /// Frames accepted, so that a repeat is named.
@@ -100,7 +102,8 @@ impl Node {
             paused,
             stopped,
             halted: None,
-            policies: Default::default(),
+            digest: Default::default(),
+            memo: Default::default(),
             library: policy::Library::embedded()?,
             ledger: wire::Ledger::default(),
         };
@@ -134,12 +137,19 @@ impl Node {
     }
 
     /// Takes the cosignature lines that wait for the hub.
-    pub fn take_cosignatures(&mut self) -> Vec<(u64, String)> {
-        std::mem::take(&mut self.cosign_out)
+    pub fn take_cosignatures(&mut self) -> Result<Vec<(u64, String)>, NodeError> {
+        self.store.flush()?;
+        Ok(std::mem::take(&mut self.cosign_out))
+    }
+
+    /// Whether something new waits to be carried to the hub.
+    pub fn take_outgoing(&self) -> bool {
+        self.store.take_outgoing() || !self.cosign_out.is_empty()
     }
 
     /// Statements waiting for the hub's promise.
     pub fn queued(&self) -> Result<Vec<(String, Vec<u8>)>, NodeError> {
+        self.store.flush()?;
         self.store.queued()
     }
 
@@ -154,6 +164,7 @@ impl Node {
 
     /// Frames waiting for the hub.
     pub fn undelivered(&self) -> Result<Vec<(i64, Vec<u8>)>, NodeError> {
+        self.store.flush()?;
         self.store.undelivered()
     }
 
@@ -167,6 +178,23 @@ impl Node {
         &self.keys
     }
 
+    /// Makes everything done so far durable.
+    pub fn flush(&self) -> Result<(), NodeError> {
+        self.store.flush()
+    }
+
+    /// Digest of the state in force.
+    pub(crate) fn state_digest(&self) -> Result<Digest, NodeError> {
+        if let Some((size, digest)) = self.digest.get()
+            && size == self.state.size
+        {
+            return Ok(digest);
+        }
+        let digest = self.state.digest()?;
+        self.digest.set(Some((self.state.size, digest)));
+        Ok(digest)
+    }
+
     /// The hub's address and TLS key.
     pub fn hub(&self) -> Result<(String, record::keys::PublicKey), NodeError> {
         let addr = self.config.hub.clone().ok_or_else(|| {
@@ -175,18 +203,19 @@ impl Node {
         Ok((addr, self.charter.hub.tls))
     }
 
-    /// Signs a statement in this member's name and queues it for the record; returns its id.
+    /// Signs a statement in this member's name, said at `now`, and queues it for the record; returns its id.
     pub(crate) fn say<T: Serialize>(
         &mut self,
         kind: &str,
         subject: &str,
         actor: &str,
         body: &T,
+        now: i64,
     ) -> Result<Digest, NodeError> {
         let refused = |e: record::StatementError| NodeError::Input(format!("statement refused: {e}"));
         let mut statement = Statement::new(kind, subject, &self.config.id, actor, body).map_err(refused)?;
         // The time of saying also tells a thing said again from the same statement sent twice.
-        statement.valid_from = Some(crate::now_ms());
+        statement.valid_from = Some(now);
         let signed = SignedStatement::sign(statement, &self.keys.sign()).map_err(refused)?;
         let id = signed.id();
         self.store.queue(&id.to_string(), &signed.to_bytes())?;
@@ -205,7 +234,7 @@ impl Node {
         if self.has_said(&key, now) {
             return Ok(());
         }
-        self.say(kind, subject, "node", body)?;
+        self.say(kind, subject, "node", body, now)?;
         self.said.insert(key, now);
         Ok(())
     }
@@ -235,17 +264,17 @@ impl Node {
         self.store.set_meta("stopped", b"1")?;
         self.store.withdraw_undelivered()?;
         let body = charter::body::NodeStop { reason: "operator".into() };
-        let id = self.say(charter::body::NodeStop::TYPE, "node", "operator", &body)?;
+        let id = self.say(charter::body::NodeStop::TYPE, "node", "operator", &body, now)?;
         self.broadcast_stop(id, now)?;
         Ok(id)
     }
 
     /// Starts a stopped node again.
-    pub fn resume(&mut self) -> Result<Digest, NodeError> {
+    pub fn resume(&mut self, now: i64) -> Result<Digest, NodeError> {
         self.stopped = false;
         self.store.set_meta("stopped", b"0")?;
         let body = charter::body::NodeResume { reason: "operator".into() };
-        self.say(charter::body::NodeResume::TYPE, "node", "operator", &body)
+        self.say(charter::body::NodeResume::TYPE, "node", "operator", &body, now)
     }
 
     /// Takes a dataset out of use at once, mid-round too.
@@ -254,18 +283,18 @@ impl Node {
         self.write_paused()?;
         self.store.withdraw_undelivered()?;
         let body = charter::body::DatasetPause { name: name.into(), reason: "operator".into() };
-        let id = self.say(charter::body::DatasetPause::TYPE, name, "operator", &body)?;
+        let id = self.say(charter::body::DatasetPause::TYPE, name, "operator", &body, now)?;
         self.broadcast_stop(id, now)?;
         Ok(id)
     }
 
     /// Puts a dataset back into use.
-    pub fn unpause(&mut self, name: &str) -> Result<Digest, NodeError> {
+    pub fn unpause(&mut self, name: &str, now: i64) -> Result<Digest, NodeError> {
         self.paused.remove(name);
         self.write_paused()?;
         let body = charter::body::DatasetResume { name: name.into() };
         let seat = format!("{}-steward", self.me());
-        self.say(charter::body::DatasetResume::TYPE, name, &seat, &body)
+        self.say(charter::body::DatasetResume::TYPE, name, &seat, &body, now)
     }
 
     fn write_paused(&self) -> Result<(), NodeError> {

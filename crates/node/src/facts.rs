@@ -11,6 +11,7 @@ use policy::{PolicySet, Verdict};
 use record::Digest;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use study::{GuardCell, Plan, Study};
 
 /// A study as the gate is asked about it: submitted, or still a draft for a dry check.
@@ -49,9 +50,13 @@ pub(crate) struct Asserted {
     pub(crate) check_passed: bool,
 }
 
-/// Policies read once: reading and testing a schedule takes longer than many decisions.
+/// What is read or computed once: testing a schedule takes longer than many decisions, and a plan is a function of
+/// study, dictionary and the earlier studies that it is measured against.
 #[derive(Default)]
-pub(crate) struct PolicyCache(RefCell<BTreeMap<(Digest, Option<Digest>), PolicySet>>);
+pub(crate) struct Memo {
+    policies: RefCell<BTreeMap<(Digest, Option<Digest>), PolicySet>>,
+    plans: RefCell<BTreeMap<(Digest, Vec<String>), Arc<(Plan, Digest)>>>,
+}
 
 /// The record as a gate sees it.
 pub(crate) struct View<'a> {
@@ -59,7 +64,7 @@ pub(crate) struct View<'a> {
     pub(crate) charter_digest: Digest,
     pub(crate) state: &'a charter::State,
     pub(crate) library: &'a policy::Library,
-    pub(crate) policies: &'a PolicyCache,
+    pub(crate) memo: &'a Memo,
     pub(crate) asserted: Asserted,
 }
 
@@ -70,7 +75,7 @@ impl View<'_> {
             self.state.floor.as_ref().ok_or("no policy floor is on the record, so nothing is allowed")?;
         let adopted = self.state.schedules.get(member);
         let key = (Digest::of(floor.as_bytes()), adopted.map(|s| s.digest));
-        if let Some(set) = self.policies.0.borrow().get(&key) {
+        if let Some(set) = self.memo.policies.borrow().get(&key) {
             return Ok(set.clone());
         }
         let schedule = match adopted {
@@ -78,7 +83,7 @@ impl View<'_> {
             Some(s) => Some(policy::Schedule::adopt("schedule", &s.text).map_err(|e| e.to_string())?),
         };
         let set = PolicySet::load(floor, schedule.as_ref()).map_err(|e| e.to_string())?;
-        self.policies.0.borrow_mut().insert(key, set.clone());
+        self.memo.policies.borrow_mut().insert(key, set.clone());
         Ok(set)
     }
 
@@ -258,13 +263,27 @@ impl View<'_> {
 
     /// The plan of a study as of an index, and its digest.
     pub(crate) fn plan_at(&self, study: &Study, index: u64) -> Result<(Plan, Digest), NodeError> {
+        let plan = self.shared_plan(study, index)?;
+        Ok((plan.0.clone(), plan.1))
+    }
+
+    /// As [`View::plan_at`], shared.
+    pub(crate) fn shared_plan(&self, study: &Study, index: u64) -> Result<Arc<(Plan, Digest)>, NodeError> {
         let (dictionary, _) = self.state.dictionaries.get(&study.dictionary).ok_or_else(|| {
             NodeError::Input(format!("dictionary `{}` is not registered", study.dictionary))
         })?;
         let earlier = self.state.earlier_populations(&study.id, &study.dataset, index);
+        let names = earlier.iter().map(|e| e.study.clone()).collect();
+        // A dictionary's id is registered once, and names it for ever.
+        let key = (Digest::of(&record::canon::to_bytes(study)?), names);
+        if let Some(plan) = self.memo.plans.borrow().get(&key) {
+            return Ok(plan.clone());
+        }
         let plan = analysis::plan(study, dictionary, earlier).map_err(|e| NodeError::Input(e.to_string()))?;
         let digest = Digest::of(&record::canon::to_bytes(&plan)?);
-        Ok((plan, digest))
+        let plan = Arc::new((plan, digest));
+        self.memo.plans.borrow_mut().insert(key, plan.clone());
+        Ok(plan)
     }
 }
 
@@ -276,7 +295,7 @@ impl Node {
             charter_digest: self.charter_digest,
             state: &self.state,
             library: &self.library,
-            policies: &self.policies,
+            memo: &self.memo,
             asserted: Asserted {
                 me: self.me().to_string(),
                 stopped: self.stopped,
@@ -307,8 +326,9 @@ pub(crate) fn receipt(
     now: i64,
 ) -> Result<GateReceipt, NodeError> {
     let index = s.runs.get(&number).map_or(s.index, |r| r.first);
-    let (plan, plan_digest) = node.plan_at(&s.study, index)?;
-    let asked = Asked { study: &s.study, digest: s.digest, state: Some(s), plan: &plan, plan_digest };
+    let plan = node.view(now).shared_plan(&s.study, index)?;
+    let (plan, plan_digest) = (&plan.0, plan.1);
+    let asked = Asked { study: &s.study, digest: s.digest, state: Some(s), plan, plan_digest };
     let mut view = node.view(now);
     view.asserted.check_passed = check_passed;
     let gate = view.gate_input(node.me(), &asked, number, stage, None, now);

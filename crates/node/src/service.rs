@@ -41,10 +41,13 @@ impl Actor {
                     Err(mpsc::RecvTimeoutError::Timeout) => {}
                     Err(mpsc::RecvTimeoutError::Disconnected) => return,
                 }
-                if let Err(e) = node.tick(now_ms()) {
+                if let Err(e) = node.tick(now_ms()).and_then(|()| node.flush()) {
                     tracing::error!("a step failed: {}", e.public());
                 }
-                wake.notify_one();
+                // Only for something new: the carrier's own questions pass through here too.
+                if node.take_outgoing() {
+                    wake.notify_one();
+                }
             }
         };
         std::thread::Builder::new()
@@ -168,7 +171,7 @@ async fn outbound(client: HubClient, actor: Actor, wake: Arc<Notify>) {
 
 async fn flush(client: &HubClient, actor: &Actor) -> Result<(), NodeError> {
     loop {
-        let lines = actor.ask(Node::take_cosignatures).await?;
+        let lines = actor.ask(Node::take_cosignatures).await??;
         for (size, line) in &lines {
             match client.cosign(*size, line).await {
                 Err(e) if e.is_transient() => return Err(e.into()),

@@ -7,9 +7,15 @@ use crate::NodeError;
 use rusqlite::{Connection, OptionalExtension, params};
 use std::path::Path;
 
-/// The store.
+/// The store. Writes are grouped: they join one open transaction, and [`Store::flush`] makes them durable together.
+///
+/// INVARIANT: nothing leaves the node between a write and the flush after it. Everything that leaves is taken from
+/// the node by a method that flushes first.
 pub struct Store {
     db: Connection,
+    open: std::cell::Cell<bool>,
+    /// Something to send was written since anyone looked.
+    outgoing: std::cell::Cell<bool>,
 }
 
 /// One thing that left this site, as the egress report shows it.
@@ -93,7 +99,46 @@ impl Store {
         db.pragma_update(None, "synchronous", "FULL")?;
         db.execute_batch(SCHEMA)?;
         crate::private(path)?;
-        Ok(Store { db })
+        Ok(Store { db, open: std::cell::Cell::new(false), outgoing: std::cell::Cell::new(true) })
+    }
+
+    /// Joins the open transaction, or begins one.
+    fn write(&self) -> Result<&Connection, NodeError> {
+        if !self.open.get() {
+            self.db.execute_batch("begin immediate")?;
+            self.open.set(true);
+        }
+        Ok(&self.db)
+    }
+
+    /// Whether something to send was written since the last call.
+    pub fn take_outgoing(&self) -> bool {
+        self.outgoing.replace(false)
+    }
+
+    /// Makes everything written so far durable.
+    pub fn flush(&self) -> Result<(), NodeError> {
+        if self.open.get() {
+            self.db.execute_batch("commit")?;
+            self.open.set(false);
+        }
+        Ok(())
+    }
+
+    /// Runs writes that hold together: all or none.
+    fn together<T>(&self, f: impl FnOnce(&Connection) -> Result<T, NodeError>) -> Result<T, NodeError> {
+        let db = self.write()?;
+        db.execute_batch("savepoint together")?;
+        match f(db) {
+            Ok(value) => {
+                db.execute_batch("release together")?;
+                Ok(value)
+            }
+            Err(e) => {
+                db.execute_batch("rollback to together; release together")?;
+                Err(e)
+            }
+        }
     }
 
     /// Reads a value.
@@ -109,21 +154,23 @@ impl Store {
 
     /// Writes a value.
     pub fn set_meta(&self, key: &str, value: &[u8]) -> Result<(), NodeError> {
-        self.db.prepare_cached("insert or replace into meta values(?1, ?2)")?.execute(params![key, value])?;
+        self.write()?
+            .prepare_cached("insert or replace into meta values(?1, ?2)")?
+            .execute(params![key, value])?;
         Ok(())
     }
 
     /// Appends entries that follow the last one kept, all or none, together with the checkpoint that proves them.
-    pub fn append(&mut self, first: u64, entries: &[Vec<u8>], checkpoint: &str) -> Result<(), NodeError> {
-        let tx = self.db.transaction()?;
-        for (offset, bytes) in entries.iter().enumerate() {
-            tx.prepare_cached("insert into entries values(?1, ?2)")?
-                .execute(params![(first + offset as u64) as i64, bytes])?;
-        }
-        tx.prepare_cached("insert or replace into meta values('checkpoint', ?1)")?
-            .execute([checkpoint.as_bytes()])?;
-        tx.commit()?;
-        Ok(())
+    pub fn append(&self, first: u64, entries: &[Vec<u8>], checkpoint: &str) -> Result<(), NodeError> {
+        self.together(|db| {
+            for (offset, bytes) in entries.iter().enumerate() {
+                db.prepare_cached("insert into entries values(?1, ?2)")?
+                    .execute(params![(first + offset as u64) as i64, bytes])?;
+            }
+            db.prepare_cached("insert or replace into meta values('checkpoint', ?1)")?
+                .execute([checkpoint.as_bytes()])?;
+            Ok(())
+        })
     }
 
     /// All entries in order.
@@ -135,7 +182,7 @@ impl Store {
 
     /// Keeps a dataset's place and mapping.
     pub fn add_dataset(&self, d: &LocalDataset) -> Result<(), NodeError> {
-        self.db.execute(
+        self.write()?.execute(
             "insert or replace into datasets values(?1, ?2, ?3, ?4)",
             params![d.name, d.path, d.mapping, d.salt.as_slice()],
         )?;
@@ -157,7 +204,7 @@ impl Store {
 
     /// Keeps a run key, sealed.
     pub fn add_kem(&self, public: &str, study: &str, run: u32, sealed: &[u8]) -> Result<(), NodeError> {
-        self.db.execute(
+        self.write()?.execute(
             "insert or replace into kem values(?1, ?2, ?3, ?4)",
             params![public, study, run, sealed],
         )?;
@@ -173,51 +220,53 @@ impl Store {
     /// Erases all keys of a run.
     pub fn erase_kem(&self, study: &str, run: u32) -> Result<usize, NodeError> {
         // Overwrite before delete: the page may stay in the file otherwise.
-        self.db.execute(
+        self.write()?.execute(
             "update kem set secret = zeroblob(length(secret)) where study = ?1 and run = ?2",
             params![study, run],
         )?;
-        let erased = self.db.execute("delete from kem where study = ?1 and run = ?2", params![study, run])?;
+        let erased =
+            self.write()?.execute("delete from kem where study = ?1 and run = ?2", params![study, run])?;
         Ok(erased)
     }
 
     /// Notes frames about to be sent, all or none. A frame already noted under the same key is left as it is, and
     /// the one noted first is what will be sent: shares are only ever resent verbatim.
     pub fn note_sent(
-        &mut self,
+        &self,
         frames: &[(Egress, u32, Vec<u8>)],
         contribution: Option<&str>,
     ) -> Result<bool, NodeError> {
-        let tx = self.db.transaction()?;
-        if let (Some(question), Some((e, _, _))) = (contribution, frames.first()) {
-            let fresh = tx
-                .prepare_cached("insert or ignore into contributed values(?1, ?2, ?3, ?4, ?5)")?
-                .execute(params![e.study, e.run, e.stage, e.round, question])?;
-            if fresh == 0 {
-                return Ok(false);
+        self.outgoing.set(true);
+        self.together(|db| {
+            if let (Some(question), Some((e, _, _))) = (contribution, frames.first()) {
+                let fresh = db
+                    .prepare_cached("insert or ignore into contributed values(?1, ?2, ?3, ?4, ?5)")?
+                    .execute(params![e.study, e.run, e.stage, e.round, question])?;
+                if fresh == 0 {
+                    return Ok(false);
+                }
             }
-        }
-        for (e, step, bytes) in frames {
-            tx.prepare_cached(
-                "insert or ignore into sent values(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, 0)",
-            )?
-            .execute(params![
-                e.study,
-                e.run,
-                e.stage,
-                e.round,
-                e.kind,
-                e.to,
-                step,
-                e.time,
-                e.cells as i64,
-                e.approval,
-                e.layout,
-                bytes
-            ])?;
-        }
-        tx.commit()?;
-        Ok(true)
+            for (e, step, bytes) in frames {
+                db.prepare_cached(
+                    "insert or ignore into sent values(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, 0)",
+                )?
+                .execute(params![
+                    e.study,
+                    e.run,
+                    e.stage,
+                    e.round,
+                    e.kind,
+                    e.to,
+                    step,
+                    e.time,
+                    e.cells as i64,
+                    e.approval,
+                    e.layout,
+                    bytes
+                ])?;
+            }
+            Ok(true)
+        })
     }
 
     /// Frames noted and not yet handed to the hub, oldest first.
@@ -231,13 +280,13 @@ impl Store {
 
     /// Marks a frame as handed over.
     pub fn delivered(&self, rowid: i64) -> Result<(), NodeError> {
-        self.db.prepare_cached("update sent set delivered = 1 where rowid = ?1")?.execute([rowid])?;
+        self.write()?.prepare_cached("update sent set delivered = 1 where rowid = ?1")?.execute([rowid])?;
         Ok(())
     }
 
     /// Withdraws frames that were not handed over yet: a stop outruns them.
     pub fn withdraw_undelivered(&self) -> Result<usize, NodeError> {
-        Ok(self.db.execute("delete from sent where delivered = 0 and kind <> 'stop'", [])?)
+        Ok(self.write()?.execute("delete from sent where delivered = 0 and kind <> 'stop'", [])?)
     }
 
     /// Whether this node has answered that round.
@@ -251,7 +300,7 @@ impl Store {
     /// Takes the one right to verify a round's shares: a second time under another key would tell a peer more.
     pub fn take_slot(&self, study: &str, run: u32, stage: u32, round: u32) -> Result<bool, NodeError> {
         let taken = self
-            .db
+            .write()?
             .prepare_cached("insert or ignore into begun values(?1, ?2, ?3, ?4)")?
             .execute(params![study, run, stage, round])?;
         Ok(taken == 1)
@@ -268,7 +317,7 @@ impl Store {
         time: i64,
     ) -> Result<bool, NodeError> {
         let taken = self
-            .db
+            .write()?
             .prepare_cached("insert or ignore into opened values(?1, ?2, ?3, ?4, ?5, ?6)")?
             .execute(params![study, run, stage, round, contributors, time])?;
         Ok(taken == 1)
@@ -284,7 +333,7 @@ impl Store {
 
     /// Keeps a frame from the mailbox; the hub may forget it from then on.
     pub fn add_mail(&self, seq: u64, study: &str, run: u32, frame: &[u8]) -> Result<(), NodeError> {
-        self.db
+        self.write()?
             .prepare_cached("insert or ignore into mail values(?1, ?2, ?3, ?4)")?
             .execute(params![seq as i64, study, run, frame])?;
         self.set_meta("mail", seq.to_string().as_bytes())
@@ -304,13 +353,16 @@ impl Store {
 
     /// Forgets the frames of a run that is over.
     pub fn drop_mail(&self, study: &str, run: u32) -> Result<(), NodeError> {
-        self.db.execute("delete from mail where study = ?1 and run = ?2", params![study, run])?;
+        self.write()?.execute("delete from mail where study = ?1 and run = ?2", params![study, run])?;
         Ok(())
     }
 
     /// Keeps a signed statement until the hub has promised to include it.
     pub fn queue(&self, id: &str, bytes: &[u8]) -> Result<(), NodeError> {
-        self.db.prepare_cached("insert or ignore into outbox values(?1, ?2)")?.execute(params![id, bytes])?;
+        self.outgoing.set(true);
+        self.write()?
+            .prepare_cached("insert or ignore into outbox values(?1, ?2)")?
+            .execute(params![id, bytes])?;
         Ok(())
     }
 
@@ -323,7 +375,7 @@ impl Store {
 
     /// Forgets a statement that the hub has promised or refused for good.
     pub fn dequeue(&self, id: &str) -> Result<(), NodeError> {
-        self.db.prepare_cached("delete from outbox where id = ?1")?.execute([id])?;
+        self.write()?.prepare_cached("delete from outbox where id = ?1")?.execute([id])?;
         Ok(())
     }
 
@@ -353,7 +405,7 @@ impl Store {
 
     /// Keeps something wrong that another party sent.
     pub fn add_evidence(&self, e: &Evidence, frame: &[u8]) -> Result<(), NodeError> {
-        self.db.execute(
+        self.write()?.execute(
             "insert into evidence(time, sender, what, frame) values(?1, ?2, ?3, ?4)",
             params![e.time, e.from, e.what, frame],
         )?;
@@ -370,7 +422,7 @@ impl Store {
 
     /// Keeps an output (`role` is `collector` or `recipient`).
     pub fn add_output(&self, study: &str, run: u32, role: &str, body: &[u8]) -> Result<(), NodeError> {
-        self.db.execute(
+        self.write()?.execute(
             "insert or replace into outputs values(?1, ?2, ?3, ?4)",
             params![study, run, role, body],
         )?;
@@ -387,7 +439,7 @@ impl Store {
 
     /// Destroys the collector's copy of an output.
     pub fn drop_output(&self, study: &str, run: u32, role: &str) -> Result<(), NodeError> {
-        self.db.execute(
+        self.write()?.execute(
             "delete from outputs where study = ?1 and run = ?2 and role = ?3",
             params![study, run, role],
         )?;

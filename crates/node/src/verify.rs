@@ -7,7 +7,7 @@
 use crate::NodeError;
 use crate::control::Reply;
 use crate::core::Node;
-use crate::facts::{Asked, Asserted, PolicyCache, View};
+use crate::facts::{Asked, Asserted, Memo, View};
 use charter::body::{GateReceipt, StudySubmit};
 use charter::{State, Status, VoteChoice};
 use policy::GateInput;
@@ -33,7 +33,7 @@ struct Gates {
 /// Folds entries and decides every gate again from its recorded input.
 fn refold(entries: &[Entry]) -> Result<(State, Gates), NodeError> {
     let library = policy::Library::embedded()?;
-    let policies = PolicyCache::default();
+    let memo = Memo::default();
     let mut state = State::new();
     let mut gates = Gates::default();
     let mut past: VecDeque<State> = VecDeque::new();
@@ -57,7 +57,7 @@ fn refold(entries: &[Entry]) -> Result<(State, Gates), NodeError> {
         } else {
             gates.deny += 1;
         }
-        if let Err(why) = decide_again(&past, &library, &policies, &statement.issuer, &receipt) {
+        if let Err(why) = decide_again(&past, &library, &memo, &statement.issuer, &receipt) {
             gates.wrong.push(format!("entry {index}: the gate of `{}`: {why}", statement.issuer));
         }
     }
@@ -68,7 +68,7 @@ fn refold(entries: &[Entry]) -> Result<(State, Gates), NodeError> {
 fn decide_again(
     past: &VecDeque<State>,
     library: &policy::Library,
-    policies: &PolicyCache,
+    memo: &Memo,
     member: &str,
     receipt: &GateReceipt,
 ) -> Result<(), String> {
@@ -89,7 +89,7 @@ fn decide_again(
         charter_digest: newest.charter_digest.unwrap_or_else(|| Digest::of(b"")),
         state,
         library,
-        policies,
+        memo,
         asserted: asserted(&input),
     };
     // The verdict follows from the policies in force and the recorded input.
@@ -109,8 +109,9 @@ fn decide_again(
         let Some(s) = state.studies.get(&receipt.study) else { return false };
         let view = view(state);
         let index = s.runs.get(&receipt.run).map_or(s.index, |r| r.first);
-        let Ok((plan, plan_digest)) = view.plan_at(&s.study, index) else { return false };
-        let asked = Asked { study: &s.study, digest: s.digest, state: Some(s), plan: &plan, plan_digest };
+        let Ok(plan) = view.shared_plan(&s.study, index) else { return false };
+        let asked =
+            Asked { study: &s.study, digest: s.digest, state: Some(s), plan: &plan.0, plan_digest: plan.1 };
         view.gate_input(member, &asked, receipt.run, receipt.stage, None, input.now) == input
     });
     if follows { Ok(()) } else { Err("its input states what the record does not".into()) }
@@ -258,7 +259,7 @@ fn check_plans(entries: &[Entry], state: &State, study: &str, broken: &mut Vec<S
         charter_digest: state.charter_digest.unwrap_or_else(|| Digest::of(b"")),
         state,
         library: &library,
-        policies: &PolicyCache::default(),
+        memo: &Memo::default(),
         asserted: Asserted::default(),
     };
     for (number, run) in &s.runs {

@@ -51,7 +51,7 @@ fn read(path: &Path) -> Result<String, NodeError> {
 impl Node {
     /// Answers a command. Wrong input changes nothing.
     pub fn handle(&mut self, command: Command, now: i64) -> Reply {
-        match self.answer(command, now) {
+        match self.answer(command, now).and_then(|reply| self.store.flush().map(|()| reply)) {
             Ok(reply) => reply,
             Err(e) => Reply::could_not(&e),
         }
@@ -61,11 +61,11 @@ impl Node {
         match command {
             Command::Status => self.status(now),
             Command::Statement { id } => self.statement(&id),
-            Command::PolicyAdopt { file, text } => self.policy_adopt(&file, &text),
-            Command::PolicyConfirm { seat } => self.policy_confirm(&seat),
+            Command::PolicyAdopt { file, text } => self.policy_adopt(&file, &text, now),
+            Command::PolicyConfirm { seat } => self.policy_confirm(&seat, now),
             Command::PolicyCheck { file, text } => policy_check(&file, &text),
             Command::PolicyShow => self.policy_show(),
-            Command::DatasetAdd { file, text } => self.dataset_add(&file, &text),
+            Command::DatasetAdd { file, text } => self.dataset_add(&file, &text, now),
             Command::DatasetList => self.dataset_list(),
             Command::DatasetShow { name } => self.dataset_show(&name),
             Command::DatasetPause { name } => {
@@ -77,18 +77,18 @@ impl Node {
             }
             Command::DatasetResume { name } => {
                 self.own_dataset(&name)?;
-                let id = self.unpause(&name)?;
+                let id = self.unpause(&name, now)?;
                 let reply = Reply::yes(format!("`{name}` is back in use"), json!({ "resumed": name }));
                 Ok(reply.waiting_for(id.to_string()))
             }
             Command::StudyCheck { file, text } => self.study_check(&file, &text, now),
-            Command::StudySubmit { file, text } => self.study_submit(&file, &text),
+            Command::StudySubmit { file, text } => self.study_submit(&file, &text, now),
             Command::StudyList => self.study_list(now),
             Command::StudyShow { id } => self.study_show(&id, now),
             Command::StudyResult { id } => self.study_result(&id, now),
             Command::DecideList => self.decide_list(now),
-            Command::DecideApprove { study } => self.decide(&study, VoteChoice::Yes),
-            Command::DecideRefuse { study } => self.decide(&study, VoteChoice::No),
+            Command::DecideApprove { study } => self.decide(&study, VoteChoice::Yes, now),
+            Command::DecideRefuse { study } => self.decide(&study, VoteChoice::No, now),
             Command::RecordList { from } => self.record_list(from),
             Command::RecordShow { index } => self.record_show(index),
             Command::RecordVerify => self.record_verify(),
@@ -100,7 +100,7 @@ impl Node {
                 Ok(Reply::yes(text, json!({ "stopped": true })).waiting_for(id.to_string()))
             }
             Command::Resume => {
-                let id = self.resume()?;
+                let id = self.resume(now)?;
                 Ok(Reply::yes("started again", json!({ "stopped": false })).waiting_for(id.to_string()))
             }
         }
@@ -108,7 +108,7 @@ impl Node {
 
     fn status(&self, now: i64) -> Result<Reply, NodeError> {
         let age = now.saturating_sub(self.watermark_time()).max(0);
-        let digest = self.state.digest()?;
+        let digest = self.state_digest()?;
         let unsigned = self.state.roster.unsigned();
         let evidence = self.store.evidence()?;
         let data = json!({
@@ -169,7 +169,7 @@ impl Node {
         Ok(Reply::yes(text, json!({ "index": index, "in_force": in_force, "void": void })))
     }
 
-    fn policy_adopt(&mut self, file: &str, text: &str) -> Result<Reply, NodeError> {
+    fn policy_adopt(&mut self, file: &str, text: &str, now: i64) -> Result<Reply, NodeError> {
         let schedule = policy::Schedule::adopt(file, text)?;
         let regime = schedule.jurisdiction().to_string();
         let as_of = schedule.as_of().to_string();
@@ -181,14 +181,14 @@ impl Node {
         }
         let body = ScheduleAdopt { regime: regime.clone(), as_of: as_of.clone(), text: text.to_string() };
         let actor = self.seat(SeatRole::Counsel)?;
-        let id = self.say(ScheduleAdopt::TYPE, &regime, &actor, &body)?;
+        let id = self.say(ScheduleAdopt::TYPE, &regime, &actor, &body, now)?;
         let text = format!(
             "country schedule {regime} (as of {as_of}) adopted for this member's data; it allows nothing before counsel confirms it"
         );
         Ok(Reply::yes(text, json!({ "regime": regime, "as_of": as_of })).waiting_for(id.to_string()))
     }
 
-    fn policy_confirm(&mut self, seat: &str) -> Result<Reply, NodeError> {
+    fn policy_confirm(&mut self, seat: &str, now: i64) -> Result<Reply, NodeError> {
         let me = self.me().to_string();
         if !self.charter.has_seat(&me, seat, SeatRole::Counsel) {
             return Err(NodeError::Input(format!(
@@ -201,7 +201,8 @@ impl Node {
             ));
         };
         let (regime, digest) = (schedule.regime.clone(), schedule.digest);
-        let id = self.say(ScheduleConfirm::TYPE, &regime, seat, &ScheduleConfirm { schedule: digest })?;
+        let id =
+            self.say(ScheduleConfirm::TYPE, &regime, seat, &ScheduleConfirm { schedule: digest }, now)?;
         let text = format!("country schedule {regime} confirmed by seat {seat}");
         Ok(Reply::yes(text, json!({ "regime": regime, "schedule": digest.to_string() }))
             .waiting_for(id.to_string()))
@@ -233,7 +234,7 @@ impl Node {
         Ok(Reply::yes(text, data))
     }
 
-    fn dataset_add(&mut self, file: &str, text: &str) -> Result<Reply, NodeError> {
+    fn dataset_add(&mut self, file: &str, text: &str, now: i64) -> Result<Reply, NodeError> {
         if !self.state.in_force() {
             return Err(NodeError::Input(
                 "the charter is not in force; `comity node status` shows who has not signed".into(),
@@ -276,7 +277,7 @@ impl Node {
         let count = rows.frame().rows;
         if !self.state.dictionaries.contains_key(&dictionary.id) {
             let body = DictionaryRegister { dictionary: dictionary.clone() };
-            self.say(DictionaryRegister::TYPE, &dictionary.id, "node", &body)?;
+            self.say(DictionaryRegister::TYPE, &dictionary.id, "node", &body, now)?;
         }
         let mut salt = [0u8; 16];
         getrandom::fill(&mut salt).map_err(|_| NodeError::Randomness)?;
@@ -304,7 +305,7 @@ impl Node {
             by_site: d.by_site,
         };
         let seat = self.seat(SeatRole::Steward)?;
-        let id = self.say(DatasetRegister::TYPE, &d.name, &seat, &body)?;
+        let id = self.say(DatasetRegister::TYPE, &d.name, &seat, &body, now)?;
         let text = format!(
             "`{}` mapped and tested here on {count} rows (the count stays here); registered under dictionary {}",
             d.name, dictionary.id
@@ -369,7 +370,7 @@ impl Node {
         ))
     }
 
-    fn study_submit(&mut self, file: &str, text: &str) -> Result<Reply, NodeError> {
+    fn study_submit(&mut self, file: &str, text: &str, now: i64) -> Result<Reply, NodeError> {
         let study = self.parse_study(file, text)?;
         if study.requester != self.me() {
             return Err(NodeError::Input(format!(
@@ -387,7 +388,7 @@ impl Node {
         let (_, plan) = self.plan_at(&study, self.state.size)?;
         let seat = self.seat(SeatRole::Scientist)?;
         let body = StudySubmit { study: study.clone(), plan };
-        let id = self.say(StudySubmit::TYPE, &study.id, &seat, &body)?;
+        let id = self.say(StudySubmit::TYPE, &study.id, &seat, &body, now)?;
         let text =
             format!("study `{}` asked; every named node's gate speaks next, then the stewards", study.id);
         Ok(Reply::yes(text, json!({ "study": study.id, "plan": plan.to_string() }))
@@ -607,7 +608,7 @@ impl Node {
         Ok(Reply::yes(text, json!(rows)))
     }
 
-    fn decide(&mut self, id: &str, choice: VoteChoice) -> Result<Reply, NodeError> {
+    fn decide(&mut self, id: &str, choice: VoteChoice, now: i64) -> Result<Reply, NodeError> {
         let me = self.me().to_string();
         let s = self.known_study(id)?;
         let digest = s.digest;
@@ -621,7 +622,7 @@ impl Node {
             && v.revoked.is_none()
         {
             let said =
-                self.say(DecisionRevoke::TYPE, id, &seat, &DecisionRevoke { study: id.to_string() })?;
+                self.say(DecisionRevoke::TYPE, id, &seat, &DecisionRevoke { study: id.to_string() }, now)?;
             let reply = Reply::yes(
                 format!("the yes to `{id}` is taken back"),
                 json!({ "study": id, "revoked": true }),
@@ -632,7 +633,7 @@ impl Node {
             return Err(NodeError::Input(format!("the steward of `{me}` has voted on `{id}` already")));
         }
         let body = DecisionVote { study: id.to_string(), study_digest: digest, choice };
-        let said = self.say(DecisionVote::TYPE, id, &seat, &body)?;
+        let said = self.say(DecisionVote::TYPE, id, &seat, &body, now)?;
         let word = if choice == VoteChoice::Yes { "yes" } else { "no" };
         let reply =
             Reply::yes(format!("{seat} votes {word} on `{id}`"), json!({ "study": id, "choice": word }));

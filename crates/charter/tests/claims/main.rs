@@ -1,0 +1,15 @@
+//! What the fold promises, claim by claim: who may say what, when it counts, and that what does not count changes
+//! nothing.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod agreement;
+mod documents;
+mod federation;
+mod golden;
+mod history;
+mod hostile;
+mod phases;
+mod registers;
+mod runs;
+mod scenario;
+mod studies;
