@@ -394,7 +394,9 @@ fn dispatch(noun: Noun, json: bool) -> Result<Option<Reply>, NodeError> {
             }
             DatasetVerb::List { at } => call(&at.node, Command::DatasetList)?,
             DatasetVerb::Show { at, name } => call(&at.node, Command::DatasetShow { name })?,
-            DatasetVerb::Pause { at, name } => call(&at.node, Command::DatasetPause { name })?,
+            DatasetVerb::Pause { at, name } => {
+                node::service::call(&at.node, Command::DatasetPause { name })?
+            }
             DatasetVerb::Resume { at, name } => call(&at.node, Command::DatasetResume { name })?,
         },
         Noun::Study(verb) => match verb {
@@ -450,6 +452,14 @@ fn bundle_verify(file: &Path, charter: Option<&str>) -> Result<Reply, NodeError>
         }
     };
     let bytes = std::fs::read(file).map_err(|e| NodeError::io(file, e))?;
+    if bytes.first() != Some(&b'{') {
+        let start: String = String::from_utf8_lossy(&bytes).chars().take(16).collect();
+        return Err(NodeError::Input(format!(
+            "{}: byte 0: found `{}`, expected a bundle, which begins with `{{`",
+            file.display(),
+            start.escape_debug()
+        )));
+    }
     Ok(node::verify::verify_bundle(&bytes, pin))
 }
 
@@ -479,7 +489,8 @@ fn node_verb(verb: NodeVerb) -> Result<Option<Reply>, NodeError> {
             return Ok(None);
         }
         NodeVerb::Status { at } => call(&at.node, Command::Status)?,
-        NodeVerb::Stop { at } => call(&at.node, Command::Stop)?,
+        // A stop acts here and now; nobody waits for the record to have it.
+        NodeVerb::Stop { at } => node::service::call(&at.node, Command::Stop)?,
         NodeVerb::Resume { at } => call(&at.node, Command::Resume)?,
         NodeVerb::Egress { at, since } => {
             let day = charter::document::end_of_day(&since)

@@ -108,6 +108,7 @@ struct Demo {
     dir: PathBuf,
     running: Running,
     story: Story,
+    transfers: Vec<Value>,
 }
 
 /// Runs the demo.
@@ -126,7 +127,7 @@ pub fn run(options: &Options, json: bool) -> Result<Reply, NodeError> {
     let rows = rows(options.data.as_deref())?;
     std::fs::create_dir_all(&dir).map_err(|e| NodeError::io(&dir, e))?;
     let story = Story { quiet: json, begun: Instant::now(), facts: serde_json::Map::new() };
-    let mut demo = Demo { dir, running: Running { children: Vec::new() }, story };
+    let mut demo = Demo { dir, running: Running { children: Vec::new() }, story, transfers: Vec::new() };
     let label = if options.data.is_some() { "real" } else { "generated" };
     demo.tell(&rows, label)?;
     if options.serve {
@@ -398,6 +399,7 @@ impl Demo {
         self.synced()?;
         let (file, text) = self.study("aspirin")?;
         let check = self.must("gb", Command::StudyCheck { file: file.clone(), text: text.clone() })?;
+        self.transfers = check.data.get("transfers").and_then(Value::as_array).cloned().unwrap_or_default();
         let path = self.dir.join("aspirin.check.txt");
         std::fs::write(&path, &check.text).map_err(|e| NodeError::io(&path, e))?;
         self.story.say(format!(
@@ -550,7 +552,7 @@ impl Demo {
         let all = self.all(|id| Ok((id.to_string(), self.must(id, Command::Egress { since: 0 })?)))?;
         self.story
             .say(format!("\n   what left each site for `{study}`, bytes, all sealed, through the hub:"));
-        self.story.say("   site   contribution   as aggregator   as collector   to");
+        self.story.say("   site   contribution   as aggregator   as collector   contribution goes to (basis of the transfer)");
         let mut facts = serde_json::Map::new();
         for (id, reply) in &all {
             let total = |kind: &str| {
@@ -570,12 +572,28 @@ impl Demo {
                 total("contribution"),
                 total("aggregate") + total("opening"),
                 total("output"),
-                if to.is_empty() { "nobody".to_string() } else { to.join(", ") }
+                if to.is_empty() { "nobody".to_string() } else { self.with_basis(id, &to) }
             ));
             facts.insert(id.clone(), json!(total("contribution")));
         }
         self.story.facts.insert(format!("egress_{study}"), Value::Object(facts));
         Ok(())
+    }
+
+    /// Receivers with the legal basis of each, as the dry check found it.
+    fn with_basis(&self, from: &str, to: &[String]) -> String {
+        let basis = |to: &String| {
+            let found = self.transfers.iter().find(|t| {
+                let is = |key: &str, value: &str| t.get(key).and_then(Value::as_str) == Some(value);
+                is("from_party", from) && is("to_party", to) && is("role", "aggregator")
+            });
+            match found.and_then(|t| t.get("mechanism")).and_then(Value::as_str) {
+                Some(mechanism) => format!("{to} ({mechanism})"),
+                None if to == from => format!("{to} (itself)"),
+                None => to.clone(),
+            }
+        };
+        to.iter().map(basis).collect::<Vec<_>>().join(", ")
     }
 
     fn refuse(&mut self) -> Result<(), NodeError> {
@@ -594,7 +612,7 @@ impl Demo {
         })?;
         let check = self.ask("gb", Command::StudyCheck { file, text })?;
         self.story.say("   `too-fine`: outcome by country, sex, single year of age and stroke type, to an insurer abroad:");
-        self.story_until(&check.text, "transfer basis");
+        self.refusal("too-fine", &check.text)?;
         self.egress("too-fine")?;
         self.zero("too-fine")?;
 
@@ -603,7 +621,7 @@ impl Demo {
         self.phase("gb", "near-miss", "refused")?;
         let check = self.ask("gb", Command::StudyCheck { file, text })?;
         self.story.say("\n   `near-miss`: a sensible study with one fault:");
-        self.story_until(&check.text, "transfer basis");
+        self.refusal("near-miss", &check.text)?;
         self.zero("near-miss")?;
         self.story.say("   zero bytes left any site for it. Mended as the refusal says, it is asked again:");
         let (file, text) = self.study("near-miss-mended")?;
@@ -619,10 +637,21 @@ impl Demo {
         self.egress("near-miss-mended")
     }
 
-    fn story_until(&self, text: &str, end: &str) {
-        for line in text.lines().take_while(|l| !l.starts_with(end)) {
-            self.story.say(format!("     {line}"));
+    /// Tells a refusal in short, one fact for each rule; the whole text goes into a file beside it.
+    fn refusal(&self, study: &str, text: &str) -> Result<(), NodeError> {
+        let path = self.dir.join(format!("{study}.check.txt"));
+        std::fs::write(&path, text).map_err(|e| NodeError::io(&path, e))?;
+        let mut facts = 0;
+        for line in text.lines().skip(1).take_while(|l| !l.starts_with("transfer basis")) {
+            let short = line.trim_start();
+            facts = if short.starts_with("here:") { facts + 1 } else { 0 };
+            let dropped = short.starts_with("source:") || short.starts_with("rule:") || facts > 1 || short.is_empty();
+            if !dropped {
+                self.story.say(format!("     {line}"));
+            }
         }
+        self.story.say(format!("     in full, with sources and rule ids: {}", path.display()));
+        Ok(())
     }
 
     /// Ends the demo if a refused study moved a byte of contribution.

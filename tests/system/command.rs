@@ -91,6 +91,10 @@ impl Process {
         Process(child)
     }
 
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     /// SIGKILL, and gone.
     pub fn kill(&mut self) {
         let _ = self.0.kill();
@@ -101,12 +105,6 @@ impl Process {
     pub fn signal(&self, name: &str) {
         let done = Command::new("kill").args(["-s", name, &self.0.id().to_string()]).status().unwrap();
         assert!(done.success());
-    }
-
-    /// SIGTERM; whether it ended in order.
-    pub fn end(mut self) -> bool {
-        self.signal("TERM");
-        self.0.wait().unwrap().success()
     }
 }
 

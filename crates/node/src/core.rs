@@ -53,6 +53,8 @@ pub struct Node {
     pub(crate) stopped: bool,
     /// Set when the record cannot be followed any further; nothing runs.
     pub(crate) halted: Option<String>,
+    /// Frames were withdrawn since anyone looked.
+    withdrawn: bool,
     /// Digest of the state at a size.
     digest: std::cell::Cell<Option<(u64, Digest)>>,
     /// Policies and plans computed once.
@@ -68,7 +70,6 @@ impl Node {
     pub fn open(dir: &Path) -> Result<Node, NodeError> {
         let config = Config::read(dir)?;
         let keys = NodeKeys::open(&dir.join("node.key"))?;
-        let store = Store::open(&dir.join("store.db"))?;
         let path = dir.join("charter.toml");
         let text = std::fs::read_to_string(&path).map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound => NodeError::Input(format!(
@@ -79,6 +80,7 @@ impl Node {
         })?;
         let charter = Charter::parse("charter.toml", &text)?;
         let charter_digest = charter.digest()?;
+        let store = Store::open(&dir.join("store.db"))?;
         let flag = |key: &str| -> Result<bool, NodeError> { Ok(store.meta(key)?.is_some_and(|v| v == b"1")) };
         let stopped = flag("stopped")?;
         let paused = store.meta_text("paused")?.unwrap_or_default();
@@ -102,6 +104,7 @@ impl Node {
             paused,
             stopped,
             halted: None,
+            withdrawn: false,
             digest: Default::default(),
             memo: Default::default(),
             library: policy::Library::embedded()?,
@@ -145,6 +148,11 @@ impl Node {
     /// Whether something new waits to be carried to the hub.
     pub fn take_outgoing(&self) -> bool {
         self.store.take_outgoing() || !self.cosign_out.is_empty()
+    }
+
+    /// Whether frames were withdrawn since the last call: those on their way are to be let go.
+    pub fn take_withdrawn(&mut self) -> bool {
+        std::mem::take(&mut self.withdrawn)
     }
 
     /// Statements waiting for the hub's promise.
@@ -263,6 +271,7 @@ impl Node {
         self.stopped = true;
         self.store.set_meta("stopped", b"1")?;
         self.store.withdraw_undelivered()?;
+        self.withdrawn = true;
         let body = charter::body::NodeStop { reason: "operator".into() };
         let id = self.say(charter::body::NodeStop::TYPE, "node", "operator", &body, now)?;
         self.broadcast_stop(id, now)?;
@@ -282,6 +291,7 @@ impl Node {
         self.paused.insert(name.to_string());
         self.write_paused()?;
         self.store.withdraw_undelivered()?;
+        self.withdrawn = true;
         let body = charter::body::DatasetPause { name: name.into(), reason: "operator".into() };
         let id = self.say(charter::body::DatasetPause::TYPE, name, "operator", &body, now)?;
         self.broadcast_stop(id, now)?;

@@ -33,7 +33,10 @@ impl Node {
         }
         let ids: Vec<String> = self.state.studies.keys().cloned().collect();
         for id in ids {
-            self.drive_study(&id, now)?;
+            // One study that fails here holds up no other, nor the end of a run that has stalled.
+            if let Err(e) = self.drive_study(&id, now) {
+                tracing::error!(study = id, "a step failed: {}", e.public());
+            }
         }
         for key in self.stalled(now, STALLED) {
             self.runs.remove(&key);

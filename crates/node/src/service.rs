@@ -3,6 +3,7 @@
 use crate::control::{Command, Reply};
 use crate::core::Node;
 use crate::{NodeError, now_ms};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -26,7 +27,7 @@ struct Actor {
 }
 
 impl Actor {
-    fn start(mut node: Node, wake: Arc<Notify>) -> Result<Actor, NodeError> {
+    fn start(mut node: Node, wake: Arc<Notify>, withdrawn: Arc<Notify>) -> Result<Actor, NodeError> {
         let (jobs, inbox) = mpsc::channel::<Job>();
         let run = move || {
             loop {
@@ -43,6 +44,9 @@ impl Actor {
                 }
                 if let Err(e) = node.tick(now_ms()).and_then(|()| node.flush()) {
                     tracing::error!("a step failed: {}", e.public());
+                }
+                if node.take_withdrawn() {
+                    withdrawn.notify_one();
                 }
                 // Only for something new: the carrier's own questions pass through here too.
                 if node.take_outgoing() {
@@ -79,6 +83,8 @@ pub fn socket(dir: &Path) -> PathBuf {
 
 /// Takes the folder for one process.
 fn lock(dir: &Path) -> Result<std::fs::File, NodeError> {
+    // Before anything is made there: a folder that holds no node is left as it is.
+    crate::Config::read(dir)?;
     let path = dir.join("node.lock");
     let file = std::fs::OpenOptions::new()
         .create(true)
@@ -110,9 +116,10 @@ pub async fn serve(dir: &Path, stop: impl Future<Output = ()>) -> Result<(), Nod
     crate::private(&path)?;
 
     let wake = Arc::new(Notify::new());
-    let actor = Actor::start(node, wake.clone())?;
+    let withdrawn = Arc::new(Notify::new());
+    let actor = Actor::start(node, wake.clone(), withdrawn.clone())?;
     let control = tokio::spawn(control(listener, actor.clone()));
-    let outbound = tokio::spawn(outbound(client.clone(), actor.clone(), wake));
+    let outbound = tokio::spawn(outbound(client.clone(), actor.clone(), wake, withdrawn));
     let inbound = tokio::spawn(inbound(client, actor.clone()));
     stop.await;
     control.abort();
@@ -137,7 +144,15 @@ async fn answer(mut stream: UnixStream, actor: Actor) -> std::io::Result<()> {
     let mut bytes = Vec::new();
     (&mut stream).take(MAX_MESSAGE as u64).read_to_end(&mut bytes).await?;
     let reply = match serde_json::from_slice::<Command>(&bytes) {
-        Ok(command) => match actor.ask(move |node| node.handle(command, now_ms())).await {
+        // What people are told was done is durable before they are told.
+        Ok(command) => match actor
+            .ask(move |node| {
+                let reply = node.handle(command, now_ms());
+                node.flush().map(|()| reply)
+            })
+            .await
+            .and_then(|reply| reply)
+        {
             Ok(reply) => reply,
             Err(e) => Reply::could_not(&e),
         },
@@ -151,14 +166,14 @@ async fn answer(mut stream: UnixStream, actor: Actor) -> std::io::Result<()> {
 }
 
 /// Carries what the node has queued to the hub: cosignatures, statements in order, frames together.
-async fn outbound(client: HubClient, actor: Actor, wake: Arc<Notify>) {
+async fn outbound(client: HubClient, actor: Actor, wake: Arc<Notify>, withdrawn: Arc<Notify>) {
     let mut pause = Duration::from_millis(50);
     loop {
         tokio::select! {
             () = wake.notified() => {}
             () = tokio::time::sleep(Duration::from_millis(500)) => {}
         }
-        match flush(&client, &actor).await {
+        match flush(&client, &actor, &withdrawn).await {
             Ok(()) => pause = Duration::from_millis(50),
             Err(e) => {
                 tracing::warn!("the hub was not reached: {e}");
@@ -169,7 +184,7 @@ async fn outbound(client: HubClient, actor: Actor, wake: Arc<Notify>) {
     }
 }
 
-async fn flush(client: &HubClient, actor: &Actor) -> Result<(), NodeError> {
+async fn flush(client: &HubClient, actor: &Actor, withdrawn: &Notify) -> Result<(), NodeError> {
     loop {
         let lines = actor.ask(Node::take_cosignatures).await??;
         for (size, line) in &lines {
@@ -195,16 +210,34 @@ async fn flush(client: &HubClient, actor: &Actor) -> Result<(), NodeError> {
         let frames = actor.ask(|node| node.undelivered()).await??;
         let mut sending = tokio::task::JoinSet::new();
         let some = !frames.is_empty();
+        let mut under_way: BTreeSet<i64> = frames.iter().map(|(row, _)| *row).collect();
         for (row, bytes) in frames {
             let client = client.clone();
             sending.spawn(async move { (row, client.send_mail_bytes(bytes).await) });
         }
         let mut failed = None;
-        while let Some(done) = sending.join_next().await {
-            let Ok((row, sent)) = done else { continue };
-            match sent {
-                Ok(()) => actor.ask(move |node| node.delivered(row)).await??,
-                Err(e) => failed = Some(e),
+        loop {
+            tokio::select! {
+                biased;
+                // A stop lets go of what is on its way. The hub may have it already, so the report counts it.
+                () = withdrawn.notified() => {
+                    sending.abort_all();
+                    for row in std::mem::take(&mut under_way) {
+                        actor.ask(move |node| node.delivered(row)).await??;
+                    }
+                }
+                done = sending.join_next() => match done {
+                    None => break,
+                    Some(Ok((row, Ok(())))) => {
+                        under_way.remove(&row);
+                        actor.ask(move |node| node.delivered(row)).await??;
+                    }
+                    Some(Ok((row, Err(e)))) => {
+                        under_way.remove(&row);
+                        failed = Some(e);
+                    }
+                    Some(Err(_)) => {}
+                },
             }
         }
         if let Some(e) = failed {

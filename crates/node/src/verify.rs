@@ -367,7 +367,8 @@ pub fn render_output(released: &privacy::Released) -> String {
         shown(released.population.rows_read),
         released.population.analysed
     );
-    for reason in &released.population.excluded {
+    // Reasons without rows say nothing; a hidden one is named.
+    for reason in released.population.excluded.iter().filter(|r| r.rows != Some(0)) {
         let _ = writeln!(text, "  {}: {}", reason.reason, shown(reason.rows));
     }
     for value in &released.results {

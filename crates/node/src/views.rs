@@ -273,7 +273,12 @@ impl Node {
             )));
         }
         // The mapping's own examples run first, then every row of the source.
-        let rows = engine::Governed::open(&source, &mapping, &dictionary)?;
+        let rows = engine::Governed::open(&source, &mapping, &dictionary).map_err(|e| match e {
+            e @ engine::EngineError::Example { .. } => {
+                NodeError::Input(format!("{}: {e}", mapping_path.display()))
+            }
+            e => e.into(),
+        })?;
         let count = rows.frame().rows;
         if !self.state.dictionaries.contains_key(&dictionary.id) {
             let body = DictionaryRegister { dictionary: dictionary.clone() };

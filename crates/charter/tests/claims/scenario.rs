@@ -1,0 +1,91 @@
+//! One long record with a statement of every type, valid ones and void ones.
+
+use crate::federation::*;
+use charter::body::*;
+use charter::{Stage, VoteChoice};
+use record::Digest;
+
+/// All statement types of this version.
+pub const TYPES: [&str; 22] = [
+    CharterPropose::TYPE,
+    CharterSign::TYPE,
+    PolicyFloor::TYPE,
+    ScheduleAdopt::TYPE,
+    ScheduleConfirm::TYPE,
+    DictionaryRegister::TYPE,
+    DatasetRegister::TYPE,
+    DatasetPause::TYPE,
+    DatasetResume::TYPE,
+    NodeStop::TYPE,
+    NodeResume::TYPE,
+    StudySubmit::TYPE,
+    GateReceipt::TYPE,
+    DecisionVote::TYPE,
+    DecisionRevoke::TYPE,
+    RunSet::TYPE,
+    RunJoin::TYPE,
+    RoundCommit::TYPE,
+    RunVerdict::TYPE,
+    ReleasePublish::TYPE,
+    RunLost::TYPE,
+    RunClose::TYPE,
+];
+
+/// A charter, nine datasets, a study released after a run that was lost, one withheld, one taken back, one refused.
+pub fn whole() -> Federation {
+    let mut f = Federation::ready();
+    valid(f.node("it", PolicyFloor::TYPE, &PolicyFloor { text: FLOOR.into() }));
+    let text = "forbid (principal, action, resource);".to_string();
+    let schedule = Digest::of(text.as_bytes());
+    let adopt = ScheduleAdopt { regime: "EU".into(), as_of: "2025-12-01".into(), text };
+    valid(f.node("it", ScheduleAdopt::TYPE, &adopt));
+    void(f.node("it", ScheduleAdopt::TYPE, &adopt), "replacing a schedule needs a decision");
+    valid(f.seat("it", "counsel", ScheduleConfirm::TYPE, &ScheduleConfirm { schedule }));
+    valid(f.pause("pl"));
+    valid(f.seat("pl", "steward", DatasetResume::TYPE, &DatasetResume { name: "ist".into() }));
+    valid(f.node("se", NodeStop::TYPE, &NodeStop { reason: "drill".into() }));
+    valid(f.node("se", NodeResume::TYPE, &NodeResume { reason: "drill".into() }));
+    void(f.node("se", "study.forget@1", &NodeStop { reason: "".into() }), "unknown type");
+
+    valid(f.submit(named("old")));
+    f.all_gates("old");
+    f.all_yes("old");
+    void(f.vote("it", "old", VoteChoice::No), "voted before");
+    valid(f.set("ch", "old", 1, everyone()));
+    valid(f.set("se", "old", 1, everyone()));
+    for reader in ["no", "gb"] {
+        let kem = format!("kem of {reader}");
+        valid(f.node(reader, RunJoin::TYPE, &RunJoin { study: "old".into(), run: 1, kem }));
+    }
+    f.all_contribute("old");
+    void(f.publish("no", "old"), "the guard has not passed");
+    valid(f.commit("no", "old", 0, 0));
+    valid(f.verdict("no", "old", true));
+    valid(f.release_gate("no", "old", true));
+    valid(f.publish("no", "old"));
+    valid(f.close("it", "old"));
+
+    valid(f.submit(aged("young", 60)));
+    f.all_gates("young");
+    f.all_yes("young");
+    valid(f.set("se", "young", 1, everyone()));
+    valid(f.set("ch", "young", 1, everyone()));
+    f.all_contribute("young");
+    valid(f.verdict("no", "young", true));
+    valid(f.verdict("no", "young", false));
+    valid(f.lose("it", "young", 1));
+
+    valid(f.submit(study::Study { id: "taken-back".into(), ..aspirin() }));
+    f.all_gates("taken-back");
+    f.all_yes("taken-back");
+    valid(f.revoke("nl", "taken-back"));
+    void(f.set("ch", "taken-back", 1, everyone()), "the study is not approved");
+
+    valid(f.submit(study::Study { id: "refused".into(), ..aspirin() }));
+    valid(f.gate("au", "refused", Stage::Propose, false));
+    void(
+        f.vote("au", "refused", VoteChoice::Yes),
+        "the issuer's own gate refuses; no vote can override it",
+    );
+    f
+}

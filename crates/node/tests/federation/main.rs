@@ -1,0 +1,14 @@
+//! A federation in one process: real nodes, a relay that the test controls and that can lie, and time that the
+//! test hands in. Each test is a claim of the house.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod canaries;
+mod closed;
+mod house;
+mod hub;
+mod liars;
+mod pooled;
+mod record_and_state;
+mod relay;
+mod right;
+mod stops;

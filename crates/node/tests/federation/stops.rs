@@ -1,0 +1,174 @@
+//! Stops act at once, alone, in the middle of a round, and whether or not the relay helps.
+
+use crate::house::{House, honest, count, SIX};
+use node::control::Command;
+use wire::SignedFrame;
+
+/// A run in which `it` has its shares ready and nobody reaches the relay for it.
+fn with_shares_waiting() -> House {
+    let mut house = House::eight();
+    house.ask_and_approve("deaths", &count("deaths"));
+    house.until("all permits", |h| {
+        h.node("it").state().studies["deaths"].runs.get(&1).is_some_and(|r| r.receipts.len() == 6 && r.joined.len() == 2)
+    });
+    house.cut.insert("it".into());
+    for _ in 0..10 {
+        let now = house.now;
+        house.nodes.get_mut("it").unwrap().tick(now).unwrap();
+    }
+    assert_eq!(waiting(&house, "it"), ["contribution", "contribution"]);
+    house
+}
+
+fn waiting(house: &House, id: &str) -> Vec<String> {
+    let frames = house.node(id).undelivered().unwrap();
+    frames.iter().map(|(_, bytes)| SignedFrame::decode(bytes).unwrap().frame().kind.clone()).collect()
+}
+
+fn ends(mut house: House) {
+    house.steps(30);
+    assert!(waiting(&house, "it").iter().all(|kind| kind == "stop"), "{:?}", waiting(&house, "it"));
+    house.cut.clear();
+    house.settle();
+    assert_eq!(house.contributions_of("it"), 0);
+    assert!(house.frames("opening").is_empty() && house.frames("output").is_empty());
+    assert_eq!(house.frames("stop").len(), 7, "all others were told");
+    let report = house.must("it", Command::Egress { since: 0 });
+    assert_eq!(report.data["totals"]["deaths"]["contribution"], 0);
+    // Long after, the run is over for everyone and still nothing was opened.
+    house.now += 120_000;
+    house.refresh();
+    house.settle();
+    assert!(house.frames("opening").is_empty());
+    assert_eq!(house.contributions_of("it"), 0);
+}
+
+#[test]
+fn a_stop_withdraws_what_has_not_left_and_nothing_more_leaves() {
+    let mut house = with_shares_waiting();
+    house.must("it", Command::Stop);
+    assert!(waiting(&house, "it").iter().all(|kind| kind == "stop"));
+    ends(house);
+}
+
+#[test]
+fn a_pause_of_the_dataset_does_the_same() {
+    let mut house = with_shares_waiting();
+    house.must("it", Command::DatasetPause { name: "ist".into() });
+    assert!(waiting(&house, "it").iter().all(|kind| kind == "stop"));
+    ends(house);
+}
+
+#[test]
+fn a_stop_holds_although_the_process_dies_at_once() {
+    let mut house = with_shares_waiting();
+    house.must("it", Command::Stop);
+    house.crash_and_open("it");
+    let status = house.must("it", Command::Status);
+    assert_eq!(status.data["stopped"], true, "{}", status.text);
+    ends(house);
+}
+
+#[test]
+fn a_pause_holds_although_the_process_dies_at_once() {
+    let mut house = with_shares_waiting();
+    house.must("it", Command::DatasetPause { name: "ist".into() });
+    house.crash_and_open("it");
+    let status = house.must("it", Command::Status);
+    assert_eq!(status.data["paused"][0], "ist", "{}", status.text);
+    ends(house);
+}
+
+/// A run in which the aggregators have all shares and the relay holds back what they say to each other, so that
+/// nothing is opened yet. The relay keeps stops out of the log: only the signed frame tells of them.
+fn before_opening() -> (House, Vec<(String, Vec<u8>)>) {
+    let mut house = House::eight();
+    let held = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
+    let keep = held.clone();
+    house.relay = Box::new(move |frame| {
+        let on = (frame.frame().to.clone(), frame.bytes().to_vec());
+        if frame.frame().kind.starts_with("aggregate") {
+            keep.borrow_mut().push(on);
+            return Vec::new();
+        }
+        vec![on]
+    });
+    house.keep_out = Box::new(|_, s| s.statement().r#type == "node.stop@1");
+    house.ask_and_approve("deaths", &count("deaths"));
+    house.settle();
+    assert_eq!(house.frames("contribution").len(), 12);
+    assert!(house.frames("opening").is_empty());
+    house.relay = honest();
+    let frames = held.borrow().clone();
+    (house, frames)
+}
+
+fn let_go(house: &mut House, held: &[(String, Vec<u8>)]) {
+    for (to, frame) in held {
+        house.hub.post(to, frame.clone());
+    }
+    house.settle();
+}
+
+#[test]
+fn without_a_stop_the_aggregators_open() {
+    let (mut house, held) = before_opening();
+    let_go(&mut house, &held);
+    assert!(!house.frames("opening").is_empty(), "the control of the tests below");
+    assert!(house.released("deaths"));
+}
+
+#[test]
+fn a_signed_stop_keeps_an_aggregator_from_opening_before_the_record_tells_of_it() {
+    let (mut house, held) = before_opening();
+    house.must("gb", Command::Stop);
+    house.settle();
+    assert!(house.said("node.stop@1").is_empty(), "the record does not tell");
+    let_go(&mut house, &held);
+    assert!(house.frames("opening").is_empty());
+}
+
+#[test]
+fn a_stop_hidden_by_the_relay_is_not_forgotten_for_a_later_pause() {
+    let (mut house, held) = before_opening();
+    house.must("gb", Command::Stop);
+    house.settle();
+    // Another signed stop, which the relay does record, and which is then taken back.
+    house.now += 2_000;
+    house.must("gb", Command::DatasetPause { name: "ist".into() });
+    house.settle();
+    house.must("gb", Command::DatasetResume { name: "ist".into() });
+    house.settle();
+    assert!(house.said("node.stop@1").is_empty() && house.said("dataset.resume@1").len() == 1);
+    let_go(&mut house, &held);
+    assert!(house.frames("opening").is_empty());
+}
+
+#[test]
+fn two_stops_within_one_second_are_both_heard() {
+    let (mut house, held) = before_opening();
+    house.must("gb", Command::DatasetPause { name: "ist".into() });
+    house.must("gb", Command::DatasetResume { name: "ist".into() });
+    house.must("gb", Command::Stop);
+    house.settle();
+    assert!(house.said("node.stop@1").is_empty());
+    for id in ["ch", "se"] {
+        assert!(house.evidence(id).is_empty(), "{:?}", house.evidence(id));
+    }
+    let_go(&mut house, &held);
+    assert!(house.frames("opening").is_empty());
+}
+
+#[test]
+fn a_stopped_node_that_starts_again_takes_part_again() {
+    let mut house = House::eight();
+    house.must("it", Command::Stop);
+    house.settle();
+    house.ask(&count("first"));
+    assert!(!house.node("gb").state().studies["first"].proposed.contains_key("it"), "its gate is silent");
+    house.must("it", Command::Resume);
+    house.settle();
+    house.approve("first", &SIX);
+    house.settle();
+    assert!(house.released("first"), "{:?}", house.phase("first"));
+}

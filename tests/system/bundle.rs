@@ -1,0 +1,62 @@
+//! What an auditor gets, and what becomes of it when somebody touched it.
+
+use crate::command::{comity, scratch};
+use crate::demo::demo;
+
+#[test]
+fn without_the_charters_digest_a_bundle_is_unpinned_and_not_accepted() {
+    let file = demo().bundle().display().to_string();
+    let said = comity(["bundle", "verify", &file]).exits(1).says("UNPINNED").says("consistent, but unpinned");
+    assert!(!said.out.lines().any(|l| l.trim() == "VALID"));
+    let said = comity(["bundle", "verify", &file, "--json"]).exits(1).json();
+    assert_eq!(said["pinned"], false);
+    let other = "0".repeat(64);
+    comity(["bundle", "verify", &file, "--charter", &other])
+        .exits(1)
+        .says("BROKEN")
+        .says(&format!("but the pinned digest is {other}"));
+    comity(["bundle", "verify", &file, "--charter", "short"]).exits(2).says("--charter: found `short`, expected 64");
+}
+
+/// A fixed sequence, so that a failure can be looked at again (splitmix64).
+fn numbers(mut seed: u64) -> impl Iterator<Item = u64> {
+    std::iter::repeat_with(move || {
+        seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = seed;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    })
+}
+
+#[test]
+fn no_byte_of_a_bundle_can_be_changed_cut_off_or_added() {
+    let sound = std::fs::read(demo().bundle()).unwrap();
+    let pin = demo().pin();
+    let dir = scratch();
+    let file = dir.path().join("touched.bundle");
+    let name = file.display().to_string();
+    let refused = |bytes: &[u8], what: &str| {
+        std::fs::write(&file, bytes).unwrap();
+        let said = comity(["bundle", "verify", &name, "--charter", &pin]);
+        assert_eq!(said.code, 1, "{what}: {}{}", said.out, said.err);
+        let named = said.out.strip_prefix("BROKEN\n").unwrap_or_else(|| panic!("{what}: {}", said.out));
+        let first = named.lines().next().unwrap_or("").trim();
+        assert!(first.len() > 12 && first.contains(' '), "{what} names something: `{named}`");
+    };
+    // The ends, where the container's own parts are, and places all over the file.
+    let edges = [1, 2, 9, 40, sound.len() / 2, sound.len() - 2, sound.len() - 1];
+    let somewhere = numbers(1997).take(190).map(|n| (n % sound.len() as u64) as usize);
+    for at in edges.into_iter().chain(somewhere) {
+        let mut bytes = sound.clone();
+        bytes[at] ^= 1 << (at % 7);
+        refused(&bytes, &format!("byte {at} of {}", sound.len()));
+    }
+    for kept in [1, 1000, sound.len() / 2, sound.len() - 1] {
+        refused(&sound[..kept], &format!("cut to {kept} bytes"));
+    }
+    for tail in [&b"\n"[..], b" ", b"{}", b"\0"] {
+        refused(&[&sound, tail].concat(), "an appended tail");
+    }
+    comity(["bundle", "verify", &demo().bundle().display().to_string(), "--charter", &pin]).exits(0);
+}
