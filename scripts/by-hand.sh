@@ -2,13 +2,13 @@
 # A federation by hand: nothing here but commands of `comity`, as a person types them.
 #
 #   scripts/by-hand.sh three DATA DIR     three members agree and register; a dry check says no, and why
-#   scripts/by-hand.sh seven DATA DIR     seven members, the fewest that may compute, answer a study
+#   scripts/by-hand.sh eight DATA DIR     eight members, the fewest that may compute, answer a study
 #
 # DATA is a folder that `comity demo --dir DATA` left: each member's rows are taken from DATA/<member>/data.
 # DIR is a folder to make. `comity` is the one on PATH, or $COMITY. The hub listens on $LISTEN.
 set -euo pipefail
 
-how=${1:?three or seven} data=${2:?a folder left by comity demo} dir=${3:?a folder to make}
+how=${1:?three or eight} data=${2:?a folder left by comity demo} dir=${3:?a folder to make}
 listen=${LISTEN:-127.0.0.1:7400}
 here=$(cd "$(dirname "$0")/.." && pwd)
 
@@ -33,11 +33,12 @@ members() {
   echo 'gb GB Stroke Unit, United Kingdom'
   echo 'se SE Stroke Unit, Sweden'
   echo 'ch CH Stroke Unit, Switzerland'
-  if [ "$how" = seven ]; then
+  if [ "$how" = eight ]; then
     echo 'no NO Stroke Unit, Norway'
     echo 'it IT Stroke Unit, Italy'
     echo 'nl NL Stroke Unit, Netherlands'
     echo 'pl PL Stroke Unit, Poland'
+    echo 'ar AR Stroke Unit, Argentina'
   fi
 }
 ids=$(members | cut -d' ' -f1)
@@ -114,7 +115,7 @@ comity node stop --node "$dir/ch"
 comity node resume --node "$dir/ch"
 
 say "7. A study. gb asks and receives; se and ch hold shares of every sum; somebody else opens the sums."
-collector=$([ "$how" = seven ] && echo no || echo se)
+collector=$([ "$how" = eight ] && echo no || echo se)
 cat > "$dir/recurrence.toml" <<TOML
 id = "recurrence"
 title = "Recurrent stroke within 14 days by aspirin; age and blood pressure"

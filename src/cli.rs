@@ -394,9 +394,7 @@ fn dispatch(noun: Noun, json: bool) -> Result<Option<Reply>, NodeError> {
             }
             DatasetVerb::List { at } => call(&at.node, Command::DatasetList)?,
             DatasetVerb::Show { at, name } => call(&at.node, Command::DatasetShow { name })?,
-            DatasetVerb::Pause { at, name } => {
-                node::service::call(&at.node, Command::DatasetPause { name })?
-            }
+            DatasetVerb::Pause { at, name } => node::service::call(&at.node, Command::DatasetPause { name })?,
             DatasetVerb::Resume { at, name } => call(&at.node, Command::DatasetResume { name })?,
         },
         Noun::Study(verb) => match verb {

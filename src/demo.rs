@@ -645,7 +645,8 @@ impl Demo {
         for line in text.lines().skip(1).take_while(|l| !l.starts_with("transfer basis")) {
             let short = line.trim_start();
             facts = if short.starts_with("here:") { facts + 1 } else { 0 };
-            let dropped = short.starts_with("source:") || short.starts_with("rule:") || facts > 1 || short.is_empty();
+            let dropped =
+                short.starts_with("source:") || short.starts_with("rule:") || facts > 1 || short.is_empty();
             if !dropped {
                 self.story.say(format!("     {line}"));
             }

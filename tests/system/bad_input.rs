@@ -27,7 +27,11 @@ fn refused(said: Said, parts: &[&str]) {
 /// A place in a text: `line:column` of the first time that it holds `what`.
 fn place(text: &str, what: &str) -> String {
     let before = &text[..text.find(what).unwrap()];
-    format!(":{}:{}: ", before.matches('\n').count() + 1, before.rsplit('\n').next().unwrap().chars().count() + 1)
+    format!(
+        ":{}:{}: ",
+        before.matches('\n').count() + 1,
+        before.rsplit('\n').next().unwrap().chars().count() + 1
+    )
 }
 
 fn line(text: &str, what: &str) -> String {
@@ -78,7 +82,8 @@ fn a_served_node_refuses_what_is_malformed_with_its_place_and_changes_nothing() 
     let mut house = House { it, before: None };
 
     // Studies.
-    let study = read(demo().dir.join("studies/aspirin.toml")).replace("requester = \"gb\"", "requester = \"se\"");
+    let study =
+        read(demo().dir.join("studies/aspirin.toml")).replace("requester = \"gb\"", "requester = \"se\"");
     let studies = [
         ("no TOML", study.replace("[protection]", "[protection"), None, "[protection"),
         ("an unknown key", study.replace("purpose =", "purpoze ="), None, "purpoze"),
@@ -89,7 +94,12 @@ fn a_served_node_refuses_what_is_malformed_with_its_place_and_changes_nothing() 
             Some("expected a term"),
             "+ sbp + delay",
         ),
-        ("an unknown column", study.replace("columns = [\"age\", \"sbp\"]", "columns = [\"age\", \"weight\"]"), None, "\"weight\""),
+        (
+            "an unknown column",
+            study.replace("columns = [\"age\", \"sbp\"]", "columns = [\"age\", \"weight\"]"),
+            None,
+            "\"weight\"",
+        ),
         ("an unknown level", study.replace("aspirin=yes", "aspirin=always"), None, "\"aspirin=always\""),
     ];
     for (what, text, words, wrong) in &studies {
@@ -102,7 +112,11 @@ fn a_served_node_refuses_what_is_malformed_with_its_place_and_changes_nothing() 
     }
     let bytes = [study.as_bytes(), b"# \xff\n"].concat();
     let file = house.file("bad-study.toml", bytes);
-    house.refuses("study submit", &[&file], &["bad-study.toml: found bytes that are no text, expected UTF-8"]);
+    house.refuses(
+        "study submit",
+        &[&file],
+        &["bad-study.toml: found bytes that are no text, expected UTF-8"],
+    );
     let other = house.file("other.toml", read(demo().dir.join("studies/aspirin.toml")));
     house.refuses("study submit", &[&other], &["other.toml: found requester `gb`, expected `se`"]);
     let other = house.file("other.toml", study.replace("ist-core/1", "ist-core/7"));
@@ -121,13 +135,31 @@ fn a_served_node_refuses_what_is_malformed_with_its_place_and_changes_nothing() 
         let description = bad.join("dataset.toml").display().to_string();
         house.refuses("dataset add", &[&description], &[&wanted, words]);
     };
-    case("dataset.toml", "legal_basis", "lawful_basis", &|t| line(t, "lawful_basis"), "unknown field `lawful_basis`");
+    case(
+        "dataset.toml",
+        "legal_basis",
+        "lawful_basis",
+        &|t| line(t, "lawful_basis"),
+        "unknown field `lawful_basis`",
+    );
     case("dataset.toml", "2031-12-31", "31 December", &|_| ": ".into(), "found retention `31 December`");
     case("dictionary.toml", "max = 120", "max = -1", &|t| place(t, "-1"), "`-1`");
     case("dictionary.toml", "max_rows = 8192", "max_rows = 8000", &|t| place(t, "8000"), "`8000`");
     case("mapping.toml", "F = \"female\"", "F = \"femme\"", &|t| place(t, "\"femme\""), "`femme`");
-    case("mapping.toml", "[column.sex]", "[column.gender]", &|t| line(t, "[column.gender]").trim_end().into(), "`gender`");
-    case("mapping.toml", "age = \"81\" }", "age = \"18\" }", &|_| ": example 1".into(), "found `81`, expected `18`");
+    case(
+        "mapping.toml",
+        "[column.sex]",
+        "[column.gender]",
+        &|t| line(t, "[column.gender]").trim_end().into(),
+        "`gender`",
+    );
+    case(
+        "mapping.toml",
+        "age = \"81\" }",
+        "age = \"18\" }",
+        &|_| ": example 1".into(),
+        "found `81`, expected `18`",
+    );
 
     let csv = read(house.it.path("good").join("ist.csv"));
     let rows: Vec<&str> = csv.lines().collect();
@@ -166,9 +198,18 @@ fn a_served_node_refuses_what_is_malformed_with_its_place_and_changes_nothing() 
     let wanted = format!("permit.toml:{}", place(&text, "permit (principal").split(':').nth(1).unwrap());
     house.refuses("policy adopt", &[&file], &[&wanted, "permit"]);
     refused(comity(["policy", "check", &file]), &[&wanted, "permit"]);
-    let other = house.file("other.toml", read(Path::new(env!("CARGO_MANIFEST_DIR")).join("policies/schedules/AU.toml")));
-    house.refuses("policy adopt", &[&other], &["other.toml: found a schedule for `AU`, expected one for `EU`"]);
-    house.refuses("policy confirm", &["--seat", "se-steward"], &["found seat `se-steward`, expected a counsel seat"]);
+    let other = house
+        .file("other.toml", read(Path::new(env!("CARGO_MANIFEST_DIR")).join("policies/schedules/AU.toml")));
+    house.refuses(
+        "policy adopt",
+        &[&other],
+        &["other.toml: found a schedule for `AU`, expected one for `EU`"],
+    );
+    house.refuses(
+        "policy confirm",
+        &["--seat", "se-steward"],
+        &["found seat `se-steward`, expected a counsel seat"],
+    );
 
     // Ids that nobody gave.
     for verb in ["study show", "study result", "decide approve", "decide refuse"] {
@@ -211,7 +252,11 @@ fn a_malformed_or_foreign_charter_is_refused_with_its_place_and_joins_nobody() {
     for (text, wrong, words) in cases {
         assert_ne!(text, sound);
         std::fs::write(&file, &text).unwrap();
-        let place = if wrong.is_empty() { "charter.toml:".into() } else { format!("charter.toml{}", line(&text, wrong).trim_end()) };
+        let place = if wrong.is_empty() {
+            "charter.toml:".into()
+        } else {
+            format!("charter.toml{}", line(&text, wrong).trim_end())
+        };
         refused(comity(["charter", "check", &name]), &[&place, words]);
         refused(at(&node, "node join", &["--charter", &name, "--hub", "127.0.0.1:1"]), &[&place, words]);
         same();
@@ -241,7 +286,9 @@ fn a_folder_that_holds_something_else_is_left_as_it_is() {
     comity(["demo", "--dir", &name]).exits(2).says("is not empty and holds no earlier demo");
     same();
     for verb in ["node status", "node serve", "node stop", "record verify", "study list"] {
-        at(&foreign, verb, &[]).exits(2).says("is not a node's folder: found no node.toml, expected one made by");
+        at(&foreign, verb, &[])
+            .exits(2)
+            .says("is not a node's folder: found no node.toml, expected one made by");
         same();
     }
     let none = dir.path().join("none");
@@ -282,7 +329,10 @@ fn a_file_that_is_no_bundle_is_not_called_a_broken_one() {
     let name = file.display().to_string();
     for bytes in [&b"Dear auditor,\n"[..], b"", b"\x00\xff\x12"] {
         std::fs::write(&file, bytes).unwrap();
-        refused(comity(["bundle", "verify", &name, "--charter", &demo().pin()]), &["letter.bundle: byte 0: "]);
+        refused(
+            comity(["bundle", "verify", &name, "--charter", &demo().pin()]),
+            &["letter.bundle: byte 0: "],
+        );
         assert_eq!(std::fs::read(&file).unwrap(), bytes);
     }
     let none = dir.path().join("none").display().to_string();

@@ -15,7 +15,9 @@ fn without_the_charters_digest_a_bundle_is_unpinned_and_not_accepted() {
         .exits(1)
         .says("BROKEN")
         .says(&format!("but the pinned digest is {other}"));
-    comity(["bundle", "verify", &file, "--charter", "short"]).exits(2).says("--charter: found `short`, expected 64");
+    comity(["bundle", "verify", &file, "--charter", "short"])
+        .exits(2)
+        .says("--charter: found `short`, expected 64");
 }
 
 /// A fixed sequence, so that a failure can be looked at again (splitmix64).

@@ -1,7 +1,7 @@
 //! One way out: values planted in one site's data are in nothing that left its folder.
 
 use crate::command::{files, until};
-use crate::federation::{CROSSTAB, Federation, LOGISTIC, SEVEN};
+use crate::federation::{CROSSTAB, EIGHT, Federation, LOGISTIC};
 use std::path::Path;
 
 const COLUMN: &str = "Canary-In-An-Unmapped-Column";
@@ -12,7 +12,8 @@ const LATE: &str = "Canary-That-No-Rule-Expects";
 /// The ways in which bytes may hide in a file: as they are, in hexadecimal, in base64 at each of three offsets.
 fn needles(text: &str) -> Vec<Vec<u8>> {
     let hex: String = text.bytes().map(|b| format!("{b:02x}")).collect();
-    let mut all = vec![text.as_bytes().to_vec(), text.to_uppercase().into_bytes(), text.to_lowercase().into_bytes()];
+    let mut all =
+        vec![text.as_bytes().to_vec(), text.to_uppercase().into_bytes(), text.to_lowercase().into_bytes()];
     all.extend([hex.to_uppercase().into_bytes(), hex.into_bytes()]);
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     for skip in 0..3 {
@@ -66,7 +67,8 @@ fn plant(node: &Path) {
     let mapping = read("mapping.toml");
     let rule = "recode = { F = \"female\", M = \"male\" }";
     assert!(mapping.contains(rule));
-    let mapping = mapping.replace(rule, &format!("recode = {{ F = \"female\", M = \"male\", {CODE} = \"male\" }}"));
+    let mapping =
+        mapping.replace(rule, &format!("recode = {{ F = \"female\", M = \"male\", {CODE} = \"male\" }}"));
     std::fs::write(data.join(format!("{NAME}.toml")), mapping).unwrap();
     std::fs::remove_file(data.join("mapping.toml")).unwrap();
     let dataset = read("dataset.toml")
@@ -110,7 +112,10 @@ fn told(it: &Federation, study: &str) -> String {
 
 fn nowhere(it: &Federation, told: &str, canaries: &[&str]) {
     for canary in canaries {
-        assert!(!found(&it.path("it"), canary, "").is_empty(), "{canary} is at its own site, so the search works");
+        assert!(
+            !found(&it.path("it"), canary, "").is_empty(),
+            "{canary} is at its own site, so the search works"
+        );
         assert_eq!(found(it.root(), canary, "it"), Vec::<String>::new(), "{canary} outside of its site");
         assert_eq!(found(it.logs(), canary, ""), Vec::<String>::new(), "{canary} in a log");
         assert!(!holds(told.as_bytes(), canary), "{canary} was told at another site");
@@ -119,10 +124,10 @@ fn nowhere(it: &Federation, told: &str, canaries: &[&str]) {
 
 #[test]
 fn no_planted_value_leaves_its_site_and_a_source_that_stops_fitting_holds_up_nothing_else() {
-    let it = Federation::ready_with(&SEVEN, |it| plant(&it.path("it")));
+    let it = Federation::ready_with(&EIGHT, |it| plant(&it.path("it")));
     it.submit("first", &format!("{CROSSTAB}\n{LOGISTIC}"));
     it.approve("first", it.ids());
-    assert_eq!(it.result("first")["contributors"].as_array().unwrap().len(), 7);
+    assert_eq!(it.result("first")["contributors"].as_array().unwrap().len(), 8);
     for id in ["gb", "it"] {
         let out = it.path(&format!("{id}.bundle")).display().to_string();
         it.at(id, "bundle export", &["first", "--out", &out]).exits(0);

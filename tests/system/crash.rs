@@ -1,7 +1,7 @@
 //! Processes that die, and people who stop: what was said is kept, what was forbidden does not happen.
 
 use crate::command::{at, until};
-use crate::federation::{CROSSTAB, Federation, LOGISTIC, SEVEN};
+use crate::federation::{CROSSTAB, EIGHT, Federation, LOGISTIC};
 
 fn all_but<'i>(it: &Federation, one: &'i str) -> Vec<&'static str> {
     it.ids().into_iter().filter(|id| *id != one).collect()
@@ -15,7 +15,15 @@ fn sound(it: &Federation) {
 
 #[test]
 fn a_node_and_the_hub_that_were_killed_come_back_and_the_study_is_answered() {
-    let mut it = Federation::ready(&SEVEN);
+    let mut it = Federation::ready(&EIGHT);
+
+    // One site fewer hides too few: the gates say so before anybody is asked.
+    let seven: Vec<&str> = all_but(&it, "ar");
+    let file = it.study_of("seven", &seven, CROSSTAB);
+    until("everything else that the study needs", || {
+        let check = it.at("gb", "study check", &[&file]).exits(1);
+        (check.out.matches("rule:   ").count() == 1).then(|| check.says("rule: floor.hidden-sites"))
+    });
 
     // A node, before its steward votes.
     it.submit("one", CROSSTAB);
@@ -29,7 +37,7 @@ fn a_node_and_the_hub_that_were_killed_come_back_and_the_study_is_answered() {
     assert_eq!(it.ask("it", "node status", &[])["member"], "it");
     it.approve("one", ["it"]);
     let one = it.result("one");
-    assert_eq!(one["contributors"].as_array().unwrap().len(), 7);
+    assert_eq!(one["contributors"].as_array().unwrap().len(), 8);
 
     // The hub, in the same place; and a second one on its folder is refused.
     it.submit("two", CROSSTAB);
@@ -51,7 +59,7 @@ fn a_node_and_the_hub_that_were_killed_come_back_and_the_study_is_answered() {
 
 #[test]
 fn a_stopped_node_sends_nothing_more_and_the_running_study_releases_nothing() {
-    let mut it = Federation::ready(&SEVEN);
+    let mut it = Federation::ready(&EIGHT);
     // Stop in the midst of a run: pl has contributed, and an aggregator is held so that the run cannot end
     // before pl's operator acts. Should the run have ended sooner, another one is asked.
     let mut study = String::new();
@@ -97,7 +105,8 @@ fn a_stopped_node_sends_nothing_more_and_the_running_study_releases_nothing() {
     for id in all_but(&it, "pl") {
         until("what came after", || {
             let list = it.ask(id, "record list", &[]);
-            let resumed = |e: &serde_json::Value| e["type"] == "dataset.resume@1" && e["status"] == "in force";
+            let resumed =
+                |e: &serde_json::Value| e["type"] == "dataset.resume@1" && e["status"] == "in force";
             list.as_array().unwrap().iter().any(resumed).then_some(())
         });
     }

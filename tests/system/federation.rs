@@ -6,9 +6,18 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// The fewest members that may compute: gb asks and receives, no collects, ch and se aggregate, three more.
-pub const SEVEN: [(&str, &str); 7] =
-    [("gb", "GB"), ("no", "NO"), ("ch", "CH"), ("se", "SE"), ("it", "IT"), ("nl", "NL"), ("pl", "PL")];
+/// The fewest members that may compute: gb asks and receives, no collects, ch and se aggregate, and four more, of
+/// whom three stay hidden even from the fourth.
+pub const EIGHT: [(&str, &str); 8] = [
+    ("gb", "GB"),
+    ("no", "NO"),
+    ("ch", "CH"),
+    ("se", "SE"),
+    ("it", "IT"),
+    ("nl", "NL"),
+    ("pl", "PL"),
+    ("ar", "AR"),
+];
 
 pub struct Federation {
     /// Ends before the folder goes.
@@ -34,7 +43,8 @@ impl Federation {
             logs,
         };
         let hub = it.path("hub").display().to_string();
-        let args = ["hub", "init", "--dir", &hub, "--federation", "tested", "--operator", "A relay (fictitious)"];
+        let args =
+            ["hub", "init", "--dir", &hub, "--federation", "tested", "--operator", "A relay (fictitious)"];
         comity(args.iter().chain(&["--jurisdiction", "NL"])).exits(0);
         for (id, jurisdiction) in members {
             let name = format!("Stroke Unit {id} (tested)");
@@ -50,9 +60,7 @@ impl Federation {
             it.start_node(id);
         }
         for (id, _) in members {
-            until("the floor", || {
-                (it.ask(id, "policy show", &[])["published"] == true).then_some(())
-            });
+            until("the floor", || (it.ask(id, "policy show", &[])["published"] == true).then_some(()));
         }
         it
     }
@@ -63,7 +71,10 @@ impl Federation {
     }
 
     /// As `ready`, with something done to the members' folders before their data are registered.
-    pub fn ready_with(members: &[(&'static str, &'static str)], prepare: impl FnOnce(&Federation)) -> Federation {
+    pub fn ready_with(
+        members: &[(&'static str, &'static str)],
+        prepare: impl FnOnce(&Federation),
+    ) -> Federation {
         let it = Federation::agree(members);
         for (id, _) in members {
             copy(&demo().node(id).join("data"), &it.path(id).join("data"));
@@ -170,7 +181,12 @@ impl Federation {
 
     /// Writes a study of all members; `analysis` is the last part of it.
     pub fn study(&self, id: &str, analysis: &str) -> String {
-        let names: Vec<String> = self.ids().iter().map(|id| format!("\"{id}\"")).collect();
+        self.study_of(id, &self.ids(), analysis)
+    }
+
+    /// Writes a study of some members.
+    pub fn study_of(&self, id: &str, contributors: &[&str], analysis: &str) -> String {
+        let names: Vec<String> = contributors.iter().map(|id| format!("\"{id}\"")).collect();
         let text = format!(
             "id = \"{id}\"\ntitle = \"Tested\"\npurpose = \"stroke-research\"\ndomain = \"health\"\nrequester = \"gb\"\n\
              collector = \"no\"\naggregators = [\"ch\", \"se\"]\nrecipients = [\"gb\"]\ndataset = \"ist\"\n\

@@ -11,7 +11,8 @@ fn the_record_is_listed_shown_and_verified_offline() {
     let entries = list.as_array().unwrap();
     assert!(entries.len() > 100);
     assert_eq!(entries[0]["type"], "charter.propose@1");
-    let signed = entries.iter().filter(|e| e["type"] == "charter.sign@1" && e["status"] == "in force").count();
+    let signed =
+        entries.iter().filter(|e| e["type"] == "charter.sign@1" && e["status"] == "in force").count();
     assert_eq!(signed, 9);
     let void: Vec<&Value> =
         entries.iter().filter(|e| e["status"].as_str().unwrap().starts_with("void")).collect();
@@ -183,7 +184,10 @@ fn a_bundle_is_verified_offline_with_the_digest_as_text_or_as_file() {
     for name in ["aspirin", "too-fine"] {
         let file = demo.dir.join(format!("{name}.bundle")).display().to_string();
         let pin_file = demo.dir.join("charter.digest").display().to_string();
-        comity(["bundle", "verify", &file, "--charter", &pin_file]).exits(0).says("VALID").says("as you gave it");
+        comity(["bundle", "verify", &file, "--charter", &pin_file])
+            .exits(0)
+            .says("VALID")
+            .says("as you gave it");
         let said = comity(["bundle", "verify", &file, "--charter", &demo.pin(), "--json"]).exits(0).json();
         assert_eq!(said["valid"], true);
         assert_eq!(said["pinned"], true);

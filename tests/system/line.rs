@@ -87,11 +87,9 @@ fn the_hub_tells_nothing_to_whoever_has_no_member_s_certificate() {
     assert!(answer.is_empty(), "TLS without a certificate got {}", String::from_utf8_lossy(&answer));
 
     // With a certificate: a member's key is answered, a stranger's is not, and the hub must be the charter's.
-    let charter = charter::Charter::parse(
-        "charter.toml",
-        &std::fs::read_to_string(it.path("charter.toml")).unwrap(),
-    )
-    .unwrap();
+    let charter =
+        charter::Charter::parse("charter.toml", &std::fs::read_to_string(it.path("charter.toml")).unwrap())
+            .unwrap();
     let key = it.path("gb").join("node.key");
     let member = TlsIdentity::from_seed(&node::keys::NodeKeys::open(&key).unwrap().tls_seed()).unwrap();
     let stranger = TlsIdentity::from_seed(&[7; 32]).unwrap();

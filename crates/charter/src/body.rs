@@ -75,6 +75,8 @@ body! {
         title: String,
         /// The data dictionary it is mapped to.
         dictionary: String,
+        /// Digest of that dictionary: another one under the same id is not what the owner meant.
+        dictionary_digest: Digest,
         /// Digest of the mapping's text, salted with 16 bytes kept at the site.
         mapping: Digest,
         /// Whether the mapping's examples and the whole source passed at the site (asserted by the node).
@@ -153,6 +155,8 @@ body! {
         rules: Vec<String>,
         /// Digest of the policies evaluated.
         policy: Digest,
+        /// Entries in force when the gate decided: the state that its input was taken from.
+        as_of: u64,
         /// The gate's input, whole, so that anyone can evaluate it again.
         input: Value,
         /// Digest of the input.

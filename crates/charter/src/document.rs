@@ -213,11 +213,7 @@ impl Charter {
         for (at, id) in self.aggregator_pool.iter().enumerate() {
             if !ids.contains(id.as_str()) || !pool.insert(id) {
                 let at = at.to_string();
-                return broken(
-                    &["aggregator_pool", &at],
-                    quoted(id),
-                    "members of this charter, each once",
-                );
+                return broken(&["aggregator_pool", &at], quoted(id), "members of this charter, each once");
             }
         }
         if pool.len() < 2 {

@@ -12,6 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// How far clocks may be apart, milliseconds: the stamp of an entry may lie that much before its own validity.
 const SKEW: i64 = 60_000;
 
+/// A study is run at most so often: what breaks again is for people to look at.
+pub const MAX_RUNS: u32 = 3;
+
 /// Why a statement is void. The text is part of the state, so it never changes for a released version.
 type Fold = Result<(), String>;
 
@@ -115,7 +118,7 @@ impl State {
             RoundCommit::TYPE => self.round_commit(statement),
             RunVerdict::TYPE => self.run_verdict(index, statement),
             ReleasePublish::TYPE => self.release_publish(index, statement),
-            RunLost::TYPE => self.run_lost(statement),
+            RunLost::TYPE => self.run_lost(index, statement),
             RunClose::TYPE => self.run_close(statement),
             _ => void("unknown type"),
         }
@@ -211,6 +214,7 @@ impl State {
 
     fn dictionary_register(&mut self, index: u64, statement: &Statement) -> Fold {
         let register: DictionaryRegister = body(statement)?;
+        self.seat(statement, SeatRole::Steward)?;
         let dictionary = register.dictionary;
         if dictionary.check().is_err() {
             return void("dictionary breaks its own rules");
@@ -228,8 +232,11 @@ impl State {
         if !crate::document::is_id(&registration.name) {
             return void("malformed dataset name");
         }
-        if !self.dictionaries.contains_key(&registration.dictionary) {
+        let Some((dictionary, _)) = self.dictionaries.get(&registration.dictionary) else {
             return void("dictionary not registered");
+        };
+        if dictionary.digest().ok() != Some(registration.dictionary_digest) {
+            return void("another dictionary than the owner named");
         }
         if crate::document::end_of_day(&registration.retention).is_none() {
             return void("malformed retention date");
@@ -278,12 +285,8 @@ impl State {
             return void("study breaks its own rules");
         }
         let charter = self.charter.as_ref().ok_or("charter not in force")?;
-        let recipients = study.recipients.iter().filter_map(|r| match r {
-            study::Recipient::Member(member) => Some(member),
-            study::Recipient::Outside(_) => None,
-        });
-        let parties =
-            study.contributors.iter().chain(&study.aggregators).chain([&study.collector]).chain(recipients);
+        let named = study.contributors.iter().chain(&study.aggregators).chain([&study.collector]);
+        let parties = named.chain(members(&study));
         for party in parties {
             if charter.member(party).is_none() {
                 return void("names somebody who is not a member");
@@ -319,6 +322,12 @@ impl State {
         let input = record::canon::to_bytes(&receipt.input).map_err(|e| e.to_string())?;
         if Digest::of(&input) != receipt.input_digest {
             return void("input does not match its digest");
+        }
+        if receipt.as_of > index {
+            return void("decided on a state that was not there yet");
+        }
+        if receipt.kem.as_deref().is_some_and(|k| !is_kem(k)) {
+            return void("malformed key");
         }
         let longest = self.charter.as_ref().map_or(0, |c| i64::from(c.limits.lease_hours) * 3_600_000);
         if receipt.lease_until > time.saturating_add(longest).saturating_add(60_000) {
@@ -356,6 +365,9 @@ impl State {
                 }
                 if run.sealed.is_none() {
                     return void("contributors not fixed");
+                }
+                if run.lost.is_some() {
+                    return void("the run was given up");
                 }
                 if run.receipts.contains_key(&member) {
                     return void("verdict given before");
@@ -434,6 +446,12 @@ impl State {
         if !study.study.aggregators.contains(&statement.issuer) {
             return void("issuer is not an aggregator of the study");
         }
+        if !is_kem(&set.kem) {
+            return void("malformed key");
+        }
+        if set.run > MAX_RUNS {
+            return void("too many runs");
+        }
         if crate::document::end_of_day(&study.study.until).is_none_or(|end| time >= end) {
             return void("after the study's last day");
         }
@@ -469,6 +487,7 @@ impl State {
             contributors: set.contributors,
             plan: set.plan,
             first: index,
+            since: time,
             sets,
             sealed: None,
             joined: BTreeMap::new(),
@@ -478,6 +497,7 @@ impl State {
             release_gate: None,
             release: None,
             lost: None,
+            lost_at: None,
             closed: BTreeSet::new(),
         };
         study.runs.insert(set.run, run);
@@ -493,11 +513,12 @@ impl State {
 
     fn run_join(&mut self, statement: &Statement) -> Fold {
         let join: RunJoin = body(statement)?;
+        if !is_kem(&join.kem) {
+            return void("malformed key");
+        }
         let (study, run) = self.run_mut(&join.study, join.run)?;
         let member = &statement.issuer;
-        let receives =
-            study.recipients.iter().any(|r| matches!(r, study::Recipient::Member(m) if m == member));
-        if !receives && &study.collector != member {
+        if !members(study).any(|m| m == member) && &study.collector != member {
             return void("issuer neither collects nor receives");
         }
         if run.joined.contains_key(member) {
@@ -530,10 +551,11 @@ impl State {
         let verdict: RunVerdict = body(statement)?;
         let (study, run) = self.run_mut(&verdict.study, verdict.run)?;
         Self::collector_only(statement, study)?;
-        let ready = run.sealed.is_some()
-            && run.contributors.iter().all(|m| run.receipts.get(m).is_some_and(|r| r.allow));
-        if !ready {
+        if !run.may_open() {
             return void("contributors have no receipts");
+        }
+        if !run.commits.contains_key("0/0") {
+            return void("no sum of the guard was committed to");
         }
         match run.verdict {
             // A pass may turn into a withholding later in the run, never the other way.
@@ -564,12 +586,19 @@ impl State {
         if release.plan != run.plan || release.contributors != run.contributors {
             return void("lineage differs from the run");
         }
+        // All of them and nobody twice: an output that reached nobody is not released.
+        if release.sealed.len() != release.recipients.len() || !release.recipients.iter().eq(members(study)) {
+            return void("recipients differ from the study's");
+        }
         run.release = Some((release, index));
         Ok(())
     }
 
-    fn run_lost(&mut self, statement: &Statement) -> Fold {
+    fn run_lost(&mut self, index: u64, statement: &Statement) -> Fold {
         let lost: RunLost = body(statement)?;
+        if lost.reason.len() > 64 {
+            return void("reason longer than 64 bytes");
+        }
         let (study, run) = self.run_mut(&lost.study, lost.run)?;
         if !has_part(study, run, &statement.issuer) {
             return void("issuer has no part in the run");
@@ -579,6 +608,7 @@ impl State {
         }
         if run.lost.is_none() {
             run.lost = Some(lost.reason);
+            run.lost_at = Some(index);
         }
         Ok(())
     }
@@ -587,9 +617,7 @@ impl State {
         let close: RunClose = body(statement)?;
         let (study, run) = self.run_mut(&close.study, close.run)?;
         let member = &statement.issuer;
-        let receives =
-            study.recipients.iter().any(|r| matches!(r, study::Recipient::Member(m) if m == member));
-        if !receives && !has_part(study, run, member) {
+        if !members(study).any(|m| m == member) && !has_part(study, run, member) {
             return void("issuer has no part in the run");
         }
         if !run.closed.insert(statement.issuer.clone()) {
@@ -597,6 +625,14 @@ impl State {
         }
         Ok(())
     }
+}
+
+/// The members among a study's recipients, in its order.
+fn members(study: &study::Study) -> impl Iterator<Item = &String> {
+    study.recipients.iter().filter_map(|r| match r {
+        study::Recipient::Member(member) => Some(member),
+        study::Recipient::Outside(_) => None,
+    })
 }
 
 fn has_part(study: &study::Study, run: &Run, member: &String) -> bool {
@@ -615,4 +651,9 @@ fn role_word(role: SeatRole) -> &'static str {
         SeatRole::Scientist => "scientist",
         SeatRole::Signatory => "signatory",
     }
+}
+
+/// Whether `text` can be a key of a run: 1216 bytes in lower-case hexadecimal (X-Wing, RFC 9180 serialisation).
+fn is_kem(text: &str) -> bool {
+    text.len() == 2432 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }

@@ -181,6 +181,8 @@ pub struct Run {
     pub plan: Digest,
     /// Index of the first `run.set`.
     pub first: u64,
+    /// Its stamp.
+    pub since: i64,
     /// Aggregators that have signed, with their keys.
     pub sets: BTreeMap<String, String>,
     /// Index at which the last aggregator signed.
@@ -199,8 +201,25 @@ pub struct Run {
     pub release: Option<(crate::body::ReleasePublish, u64)>,
     /// Why the run was given up.
     pub lost: Option<String>,
+    /// Index at which it was.
+    pub lost_at: Option<u64>,
     /// Parties that have erased their keys.
     pub closed: BTreeSet<String>,
+}
+
+impl Run {
+    /// Whether every party that a sum needs has said yes: from then on something may have been opened.
+    pub fn may_open(&self) -> bool {
+        self.sealed.is_some()
+            && self.contributors.iter().all(|m| self.receipts.get(m).is_some_and(|r| r.allow))
+    }
+
+    /// Whether the run belongs to the history of what is set at `index`: set before, and not given up before
+    /// without ever having been able to open anything. Judged as of that index, so that everyone judges alike.
+    pub fn counts_before(&self, index: u64) -> bool {
+        let spent = self.lost_at.is_some_and(|at| at < index) && !self.may_open();
+        self.first < index && !spent
+    }
 }
 
 /// Where a study stands.
@@ -306,7 +325,7 @@ impl State {
         let mut found: Vec<study::EarlierPopulation> = Vec::new();
         for (id, number) in &self.run_order {
             let Some(other) = self.studies.get(id) else { continue };
-            let before = other.runs.get(number).is_some_and(|r| r.first < index);
+            let before = other.runs.get(number).is_some_and(|r| r.counts_before(index));
             if id == study || other.study.dataset != dataset || !before {
                 continue;
             }
@@ -327,7 +346,7 @@ impl State {
             .filter_map(|(id, number)| {
                 let other = self.studies.get(id)?;
                 let earlier = other.runs.get(number)?;
-                (other.study.dataset == dataset && earlier.first < index)
+                (other.study.dataset == dataset && earlier.counts_before(index))
                     .then(|| earlier.contributors.iter().cloned().collect())
             })
             .collect()

@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 
 /// How long a statement of this node may stay out of the record before the node says it again, milliseconds.
 const PATIENCE: i64 = 20_000;
+/// After this long a statement that is not in the record is handed in again, milliseconds.
+const RETRY: i64 = 10_000;
 
 /// A member's node. Owned by one actor; every method runs to its end before the next event.
 pub struct Node {
@@ -49,12 +51,18 @@ pub struct Node {
     pub(crate) heard_stops: BTreeMap<String, Digest>,
     /// Datasets paused here; acts before the record tells it.
     pub(crate) paused: BTreeSet<String>,
+    /// Studies to which this member's yes was taken back; acts before the record tells it.
+    pub(crate) revoked: BTreeSet<String>,
+    /// Ids of statements that protect somebody: said until they are recorded.
+    pub(crate) protective: BTreeSet<String>,
+    /// When this node last knew that it had all that the hub admits to have, milliseconds.
+    pub(crate) head_at: i64,
     /// Stopped by its own operator.
     pub(crate) stopped: bool,
     /// Set when the record cannot be followed any further; nothing runs.
     pub(crate) halted: Option<String>,
-    /// Frames were withdrawn since anyone looked.
-    withdrawn: bool,
+    /// How often frames were withdrawn.
+    withdrawals: u64,
     /// Digest of the state at a size.
     digest: std::cell::Cell<Option<(u64, Digest)>>,
     /// Policies and plans computed once.
@@ -85,6 +93,8 @@ impl Node {
         let stopped = flag("stopped")?;
         let paused = store.meta_text("paused")?.unwrap_or_default();
         let paused = paused.split(' ').filter(|s| !s.is_empty()).map(str::to_string).collect();
+        let revoked = store.meta_text("revoked")?.unwrap_or_default();
+        let revoked = revoked.split(' ').filter(|s| !s.is_empty()).map(str::to_string).collect();
         let mut node = Node {
             dir: dir.to_path_buf(),
             config,
@@ -102,9 +112,12 @@ impl Node {
             runs: BTreeMap::new(),
             heard_stops: BTreeMap::new(),
             paused,
+            revoked,
+            protective: BTreeSet::new(),
+            head_at: 0,
             stopped,
             halted: None,
-            withdrawn: false,
+            withdrawals: 0,
             digest: Default::default(),
             memo: Default::default(),
             library: policy::Library::embedded()?,
@@ -150,24 +163,23 @@ impl Node {
         self.store.take_outgoing() || !self.cosign_out.is_empty()
     }
 
-    /// Whether frames were withdrawn since the last call: those on their way are to be let go.
-    pub fn take_withdrawn(&mut self) -> bool {
-        std::mem::take(&mut self.withdrawn)
+    /// How often frames were withdrawn: a carrier lets go of those that it took before the last time.
+    pub fn withdrawals(&self) -> u64 {
+        self.withdrawals
     }
 
-    /// Statements waiting for the hub's promise.
-    pub fn queued(&self) -> Result<Vec<(String, Vec<u8>)>, NodeError> {
+    /// Statements to hand to the hub. One that is in the record is forgotten; one that is not is handed in again.
+    pub fn queued(&self, now: i64) -> Result<Vec<(String, Vec<u8>)>, NodeError> {
         self.store.flush()?;
-        self.store.queued()
+        self.store.queued(now.saturating_sub(RETRY))
     }
 
-    /// The hub has promised the statement, or refused it for good.
+    /// The hub has promised the statement, or refused it. A refused stop, pause or revocation is tried again for
+    /// ever: the hub has no say in whether it is said.
     pub fn answered(&mut self, id: &str, refusal: Option<&str>, now: i64) -> Result<(), NodeError> {
-        self.store.dequeue(id)?;
-        if let Some(why) = refusal {
-            self.keep_evidence("hub", &format!("statement {id} refused: {why}"), &[], now)?;
-        }
-        Ok(())
+        let Some(why) = refusal else { return self.store.tried(id, true, now) };
+        self.keep_evidence("hub", &format!("statement {id} refused: {why}"), &[], now)?;
+        if self.protective.contains(id) { self.store.tried(id, false, now) } else { self.store.dequeue(id) }
     }
 
     /// Frames waiting for the hub.
@@ -226,7 +238,7 @@ impl Node {
         statement.valid_from = Some(now);
         let signed = SignedStatement::sign(statement, &self.keys.sign()).map_err(refused)?;
         let id = signed.id();
-        self.store.queue(&id.to_string(), &signed.to_bytes())?;
+        self.store.queue(&id.to_string(), &signed.to_bytes(), now)?;
         Ok(id)
     }
 
@@ -271,9 +283,10 @@ impl Node {
         self.stopped = true;
         self.store.set_meta("stopped", b"1")?;
         self.store.withdraw_undelivered()?;
-        self.withdrawn = true;
+        self.withdrawals += 1;
         let body = charter::body::NodeStop { reason: "operator".into() };
         let id = self.say(charter::body::NodeStop::TYPE, "node", "operator", &body, now)?;
+        self.protective.insert(id.to_string());
         self.broadcast_stop(id, now)?;
         Ok(id)
     }
@@ -291,9 +304,10 @@ impl Node {
         self.paused.insert(name.to_string());
         self.write_paused()?;
         self.store.withdraw_undelivered()?;
-        self.withdrawn = true;
+        self.withdrawals += 1;
         let body = charter::body::DatasetPause { name: name.into(), reason: "operator".into() };
         let id = self.say(charter::body::DatasetPause::TYPE, name, "operator", &body, now)?;
+        self.protective.insert(id.to_string());
         self.broadcast_stop(id, now)?;
         Ok(id)
     }
@@ -303,8 +317,22 @@ impl Node {
         self.paused.remove(name);
         self.write_paused()?;
         let body = charter::body::DatasetResume { name: name.into() };
-        let seat = format!("{}-steward", self.me());
+        let seat = self.seat(charter::SeatRole::Steward)?;
         self.say(charter::body::DatasetResume::TYPE, name, &seat, &body, now)
+    }
+
+    /// Takes this member's yes to a study back at once, in running rounds too.
+    pub fn revoke(&mut self, study: &str, now: i64) -> Result<Digest, NodeError> {
+        self.revoked.insert(study.to_string());
+        let all: Vec<&str> = self.revoked.iter().map(String::as_str).collect();
+        self.store.set_meta("revoked", all.join(" ").as_bytes())?;
+        self.store.withdraw_undelivered()?;
+        self.withdrawals += 1;
+        let seat = self.seat(charter::SeatRole::Steward)?;
+        let body = charter::body::DecisionRevoke { study: study.to_string() };
+        let id = self.say(charter::body::DecisionRevoke::TYPE, study, &seat, &body, now)?;
+        self.protective.insert(id.to_string());
+        Ok(id)
     }
 
     fn write_paused(&self) -> Result<(), NodeError> {

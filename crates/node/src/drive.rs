@@ -12,8 +12,8 @@ use wire::{Frame, Place, SignedFrame};
 
 /// A run without progress for this long is given up, milliseconds.
 const STALLED: i64 = 90_000;
-/// A study is run at most so often: what breaks again is for people to look at.
-const MAX_RUNS: u32 = 3;
+/// A run whose receipts and keys are not all in after this long is given up, milliseconds.
+const INCOMPLETE: i64 = 600_000;
 
 impl Node {
     /// Takes every step that is due now.
@@ -86,7 +86,7 @@ impl Node {
         {
             let number = s.runs.keys().next_back().map_or(1, |n| n + 1);
             let key = format!("set/{id}/{number}");
-            if number <= MAX_RUNS && !self.has_said(&key, now) {
+            if number <= charter::fold::MAX_RUNS && !self.has_said(&key, now) {
                 let (_, plan) = self.plan_at(&s.study, self.state.size)?;
                 let mut contributors = contributors;
                 contributors.sort();
@@ -105,12 +105,20 @@ impl Node {
     fn drive_one(&mut self, s: &StudyState, number: u32, run: &Run, now: i64) -> Result<(), NodeError> {
         let me = self.me().to_string();
         let id = s.study.id.clone();
-        let over = run.lost.is_some() || run.release.is_some() || run.verdict.is_some_and(|(pass, _)| !pass);
+        let denied = run.receipts.values().chain(&run.release_gate).any(|r| !r.allow);
+        let withheld = run.verdict.is_some_and(|(pass, _)| !pass);
+        let over = run.lost.is_some() || run.release.is_some() || withheld || denied;
         if over {
             self.open_output(s, number, run, now)?;
             return self.close_run(s, number, run, now);
         }
-        if s.study.aggregators.contains(&me) && run.sealed.is_none() && !run.sets.contains_key(&me) {
+        // A run for which somebody's part stays out is given up, so that its keys can be erased.
+        let late = now > run.since.saturating_add(INCOMPLETE);
+        let aggregates = s.study.aggregators.contains(&me);
+        if late && aggregates && !(run.may_open() && run.joined.contains_key(&s.study.collector)) {
+            return self.give_up(&(id, number), "incomplete", now);
+        }
+        if aggregates && run.sealed.is_none() && !run.sets.contains_key(&me) {
             return self.sign_set(s, number, run, now);
         }
         if run.sealed.is_none() {
@@ -160,7 +168,9 @@ impl Node {
         let id = s.study.id.clone();
         let key = (id.clone(), number);
         let receives = s.study.recipients.iter().any(|r| matches!(r, Recipient::Member(m) if m == me));
-        let waiting = receives && run.release.is_some() && self.store.output(&id, "recipient")?.is_none();
+        let late = now > run.since.saturating_add(INCOMPLETE);
+        let here = self.store.output_of(&id, number, "recipient")?.is_some();
+        let waiting = receives && run.release.is_some() && !here && !late;
         let part = run.contributors.iter().any(|m| m == me)
             || s.study.aggregators.iter().any(|m| m == me)
             || s.study.collector == me
@@ -171,6 +181,9 @@ impl Node {
         self.runs.remove(&key);
         self.store.erase_kem(&id, number)?;
         self.store.drop_mail(&id, number)?;
+        if run.release.is_none() {
+            self.store.drop_sums(&id, number)?;
+        }
         let body = RunClose { study: id.clone(), run: number };
         self.say_once(format!("close/{id}/{number}"), RunClose::TYPE, &id, &body, now)
     }
@@ -204,50 +217,83 @@ impl Node {
         Ok(())
     }
 
-    /// A frame from the mailbox. Whatever is wrong with it is named and kept; nothing of it is used.
+    /// A frame from the mailbox. Whatever is wrong with it is named and kept; nothing of it is used. Only frames
+    /// that this node has a use for are kept for a restart.
     pub fn mail(&mut self, seq: u64, bytes: &[u8], now: i64) -> Result<(), NodeError> {
-        let (study, run) = match SignedFrame::decode(bytes) {
-            Ok(signed) => (signed.frame().place.study.clone(), signed.frame().place.run),
-            Err(_) => (String::new(), 0),
-        };
-        self.store.add_mail(seq, &study, run, bytes)?;
-        self.read_mail(bytes, now)
+        self.store.set_mail_cursor(seq)?;
+        let Some(frame) = self.checked(bytes, now)? else { return Ok(()) };
+        if self.expected(&frame) {
+            self.store.add_mail(seq, &frame.place.study, frame.place.run, bytes)?;
+        }
+        self.read_mail(&frame, now)
     }
 
     /// Reads again what a node that was restarted had taken before.
     pub fn reread_mail(&mut self, now: i64) -> Result<(), NodeError> {
         for bytes in self.store.mail()? {
-            self.read_mail(&bytes, now)?;
+            let read = self.checked(&bytes, now).and_then(|frame| match frame {
+                Some(frame) => self.read_mail(&frame, now),
+                None => Ok(()),
+            });
+            if let Err(e) = read {
+                tracing::error!("a kept frame could not be read: {}", e.public());
+            }
         }
         Ok(())
     }
 
-    fn read_mail(&mut self, bytes: &[u8], now: i64) -> Result<(), NodeError> {
+    /// The frame, if it is a member's, for this node and not a repeat.
+    fn checked(&mut self, bytes: &[u8], now: i64) -> Result<Option<Frame>, NodeError> {
         let signed = match SignedFrame::decode(bytes) {
             Ok(signed) => signed,
-            Err(e) => return self.keep_evidence("hub", &e.to_string(), bytes, now),
+            Err(e) => return self.keep_evidence("hub", &e.to_string(), bytes, now).map(|()| None),
         };
         let from = signed.frame().from.clone();
         let Some(member) = self.charter.member(&from).cloned() else {
-            return self.keep_evidence(
-                "hub",
-                &format!("a frame from `{from}`, who is no member"),
-                bytes,
-                now,
-            );
+            let what = format!("a frame from `{from}`, who is no member");
+            return self.keep_evidence("hub", &what, bytes, now).map(|()| None);
         };
         let checked = signed
             .verify(&member.sign)
             .and_then(|()| signed.frame().directed_to(self.me(), &self.charter_digest));
         if let Err(e) = checked {
-            return self.keep_evidence(&from, &e.to_string(), bytes, now);
+            return self.keep_evidence(&from, &e.to_string(), bytes, now).map(|()| None);
+        }
+        if !self.expected(signed.frame()) {
+            let what = format!("a frame `{}` that this node expects of nobody now", signed.frame().kind);
+            return self.keep_evidence(&from, &what, bytes, now).map(|()| None);
         }
         match self.ledger.accept(&signed) {
-            Ok(wire::Repeat::Fresh) => {}
-            Ok(wire::Repeat::Verbatim) => return Ok(()),
-            Err(e) => return self.keep_evidence(&from, &e.to_string(), bytes, now),
+            Ok(wire::Repeat::Fresh) => Ok(Some(signed.into_frame())),
+            Ok(wire::Repeat::Verbatim) => Ok(None),
+            Err(e) => self.keep_evidence(&from, &e.to_string(), bytes, now).map(|()| None),
         }
-        let frame = signed.frame();
+    }
+
+    /// Whether sender and receiver have the parts in an open run that the frame's kind needs.
+    fn expected(&self, frame: &Frame) -> bool {
+        if frame.kind == "stop" {
+            return true;
+        }
+        let Some(s) = self.state.studies.get(&frame.place.study) else { return false };
+        let Some(run) = s.runs.get(&frame.place.run) else { return false };
+        let over = run.lost.is_some() || run.verdict.is_some_and(|(pass, _)| !pass);
+        let aggregates = |m: &str| s.study.aggregators.iter().any(|a| a == m);
+        let contributes = |m: &str| run.contributors.iter().any(|c| c == m);
+        let receives =
+            |m: &str| s.study.recipients.iter().any(|r| matches!(r, Recipient::Member(x) if x == m));
+        let (from, me) = (frame.from.as_str(), self.me());
+        let parts = match frame.kind.as_str() {
+            "contribution" => contributes(from) && aggregates(me),
+            "opening" => aggregates(from) && (s.study.collector == me || contributes(me)),
+            "output" => s.study.collector == from && receives(me),
+            kind => kind.starts_with("aggregate-") && aggregates(from) && aggregates(me),
+        };
+        parts && !over
+    }
+
+    fn read_mail(&mut self, frame: &Frame, now: i64) -> Result<(), NodeError> {
+        let from = frame.from.clone();
         match frame.kind.as_str() {
             "stop" => {
                 tracing::warn!(from, "a signed stop was heard");

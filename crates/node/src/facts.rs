@@ -242,7 +242,7 @@ impl View<'_> {
             .filter_map(|(id, run)| {
                 let other = self.state.studies.get(id)?;
                 let earlier = other.runs.get(run)?;
-                if other.study.dataset != study.dataset || earlier.first >= index {
+                if other.study.dataset != study.dataset || !earlier.counts_before(index) {
                     return None;
                 }
                 Some(input::EarlierRun {
@@ -315,6 +315,58 @@ impl Node {
     }
 }
 
+/// A gate's answer with everything that a receipt keeps of it.
+pub(crate) struct Judged {
+    pub(crate) input: record::Value,
+    pub(crate) allow: bool,
+    pub(crate) rules: Vec<String>,
+    pub(crate) policy: Digest,
+    pub(crate) engine: String,
+}
+
+/// Decides a gate of `member` on the record as `view` shows it. The node and whoever checks it later run this very
+/// function. What cannot be planned or read is denied.
+pub(crate) fn judge(
+    view: &View<'_>,
+    member: &str,
+    s: &StudyState,
+    number: u32,
+    stage: Stage,
+    now: i64,
+) -> Result<Judged, NodeError> {
+    let denied = |rule: &str, input| Judged {
+        input,
+        allow: false,
+        rules: vec![format!("fault/{rule}")],
+        policy: Digest::of(b""),
+        engine: "none".to_string(),
+    };
+    let index = s.runs.get(&number).map_or(s.index, |r| r.first);
+    let Ok(plan) = view.shared_plan(&s.study, index) else {
+        return Ok(denied("the study has no plan", record::Value::Null));
+    };
+    let asked =
+        Asked { study: &s.study, digest: s.digest, state: Some(s), plan: &plan.0, plan_digest: plan.1 };
+    let gate = view.gate_input(member, &asked, number, stage, None, now);
+    let input = record::canon::to_value(&gate)?;
+    let Ok(v) = view.verdict(member, &gate) else {
+        return Ok(denied("the policies in force cannot be read", input));
+    };
+    let mut rules: Vec<String> = v.determining.iter().map(|d| format!("{}/{}", d.level, d.id)).collect();
+    rules.extend(v.faults.iter().map(|f| format!("fault/{f}")));
+    let mut allow = v.allow;
+    // What the stewards look at, and what the aggregators signed, must be what the record gives.
+    let signed = match stage {
+        Stage::Propose => s.plan,
+        _ => s.runs.get(&number).map_or(plan.1, |r| r.plan),
+    };
+    if signed != plan.1 {
+        allow = false;
+        rules.push("fault/the plan is not the one that the record gives".to_string());
+    }
+    Ok(Judged { input, allow, rules, policy: v.policy, engine: v.engine })
+}
+
 /// Evaluates this node's gate and makes the receipt. A node that cannot evaluate it leaves a denial.
 pub(crate) fn receipt(
     node: &Node,
@@ -325,43 +377,23 @@ pub(crate) fn receipt(
     check_passed: bool,
     now: i64,
 ) -> Result<GateReceipt, NodeError> {
-    let index = s.runs.get(&number).map_or(s.index, |r| r.first);
-    let plan = node.view(now).shared_plan(&s.study, index)?;
-    let (plan, plan_digest) = (&plan.0, plan.1);
-    let asked = Asked { study: &s.study, digest: s.digest, state: Some(s), plan, plan_digest };
     let mut view = node.view(now);
     view.asserted.check_passed = check_passed;
-    let gate = view.gate_input(node.me(), &asked, number, stage, None, now);
-    let input_bytes = record::canon::to_bytes(&gate)?;
-    let input_value = record::canon::to_value(&gate)?;
-    let (mut allow, rules, policy, engine) = match view.verdict(node.me(), &gate) {
-        Ok(v) => {
-            let mut rules: Vec<String> =
-                v.determining.iter().map(|d| format!("{}/{}", d.level, d.id)).collect();
-            rules.extend(v.faults.iter().map(|f| format!("fault/{f}")));
-            (v.allow, rules, v.policy, v.engine)
-        }
-        Err(why) => (false, vec![format!("fault/{why}")], Digest::of(b""), "none".to_string()),
-    };
-    if let (Some(run), Stage::Contribute) = (s.runs.get(&number), stage)
-        && run.plan != plan_digest
-    {
-        // The set was signed over another plan than the record gives: no node answers it.
-        allow = false;
-    }
+    let judged = judge(&view, node.me(), s, number, stage, now)?;
     let lease = i64::from(node.charter.limits.lease_hours) * 3_600_000;
     Ok(GateReceipt {
         study: s.study.id.clone(),
         run: number,
         stage,
-        allow,
-        rules,
-        policy,
-        input: input_value,
-        input_digest: Digest::of(&input_bytes),
-        engine,
-        lease_until: if allow && stage == Stage::Contribute { now.saturating_add(lease) } else { 0 },
-        kem: if allow { kem } else { None },
+        allow: judged.allow,
+        rules: judged.rules,
+        policy: judged.policy,
+        as_of: node.state.size,
+        input_digest: Digest::of(&record::canon::to_bytes(&judged.input)?),
+        input: judged.input,
+        engine: judged.engine,
+        lease_until: if judged.allow && stage == Stage::Contribute { now.saturating_add(lease) } else { 0 },
+        kem: if judged.allow { kem } else { None },
     })
 }
 
@@ -373,27 +405,28 @@ fn guard_cells(node: &Node, study: &Study, plan: &Plan) -> Vec<GuardCell> {
         .unwrap_or_default()
 }
 
-/// What the collector demands: the study's protection, the charter's, and what earlier studies opened.
-fn release_rules(node: &Node, s: &StudyState, first: u64) -> privacy::ReleaseRules {
+/// What is demanded of the guard's sums: the study's protection, the charter's, and what earlier studies opened.
+/// Nothing if an earlier plan cannot be made again: then nothing is released.
+fn release_rules(node: &Node, s: &StudyState, first: u64) -> Option<privacy::ReleaseRules> {
     let mut rules = privacy::ReleaseRules::of(&s.study);
     rules.min_hidden_sites = rules.min_hidden_sites.max(node.charter.limits.min_hidden_sites);
     for (id, number) in &node.state.run_order {
         let Some(other) = node.state.studies.get(id) else { continue };
-        let before = other.runs.get(number).is_some_and(|r| r.first < first);
-        if id == &s.study.id || other.study.dataset != s.study.dataset || !before {
+        let before = other.runs.get(number).filter(|r| r.counts_before(first));
+        let Some(run) = before else { continue };
+        if id == &s.study.id || other.study.dataset != s.study.dataset {
             continue;
         }
-        if let Ok((plan, _)) = node.plan_at(&other.study, first) {
-            rules.opened_before = rules.opened_before.saturating_add(plan.numbers_opened());
-        }
+        let plan = node.view(0).shared_plan(&other.study, run.first).ok()?;
+        rules.opened_before = rules.opened_before.saturating_add(plan.0.numbers_opened());
     }
-    rules
+    Some(rules)
 }
 
 /// The guard round's verdict.
 pub(crate) fn guard_passes(node: &Node, s: &StudyState, run: &Run, local: &RunLocal, guard: &Sums) -> bool {
     let cells = guard_cells(node, &local.study, &local.plan);
-    let rules = release_rules(node, s, run.first);
+    let Some(rules) = release_rules(node, s, run.first) else { return false };
     let verdict =
         privacy::guard_verdict(&local.study, &local.plan, &cells, &run.contributors, &guard.values, &rules);
     verdict == privacy::Verdict::Pass
@@ -410,7 +443,7 @@ pub(crate) fn checked_release(
     let Some(guard) = Node::sum_of(local, 0) else { return Ok(None) };
     let Some(results) = node.results(local) else { return Ok(None) };
     let cells = guard_cells(node, &local.study, &local.plan);
-    let rules = release_rules(node, s, run.first);
+    let Some(rules) = release_rules(node, s, run.first) else { return Ok(None) };
     let mut salt = [0u8; 16];
     getrandom::fill(&mut salt).map_err(|_| NodeError::Randomness)?;
     let about = privacy::Run { number, plan: run.plan, contributors: run.contributors.clone(), salt };

@@ -9,6 +9,10 @@ use wire::api::Have;
 
 /// Cosign again when the last cosignature is older than this, so that the watermark stays young, milliseconds.
 const REFRESH: i64 = 30_000;
+/// How far stamps may be from this node's clock, milliseconds.
+const SKEW: i64 = 60_000;
+/// How long after its promise a statement may be missing, milliseconds.
+const OVERDUE: i64 = 60_000;
 
 impl Node {
     /// Rebuilds mirror and state from the store.
@@ -40,6 +44,8 @@ impl Node {
 
     /// What this node has, for the hub's long poll.
     pub fn have(&self) -> Result<Have, NodeError> {
+        // The hub forgets mail up to this number, so it must be kept for good.
+        self.store.flush()?;
         Ok(Have { size: self.log.size(), sealed: self.watermark(), mail: self.store.mail_cursor()? })
     }
 
@@ -60,15 +66,21 @@ impl Node {
         let wrong = |e: LogError| NodeError::Record(e.to_string());
         let checkpoint = SignedCheckpoint::parse(note).map_err(|e| NodeError::Record(e.to_string()))?;
         let first = self.log.size();
-        let last = entries.len().saturating_sub(1);
-        for (i, bytes) in entries.iter().enumerate() {
-            // Only the newest stamp can be held against this clock: older ones are being caught up on.
-            let clock = (i == last && first > 0 && entries.len() == 1).then_some(now);
-            self.log.append(bytes, clock).map_err(wrong)?;
+        for bytes in entries {
+            self.log.append(bytes, None).map_err(wrong)?;
         }
-        if self.log.entries().last().is_some_and(|e| e.time > now.saturating_add(60_000)) {
-            return Err(NodeError::Record("the newest stamp lies in the future of this node's clock".into()));
+        // Old entries are being caught up on; but what is new since this node last had all there was cannot have
+        // been stamped before that, and nothing is stamped in the future. So a hub cannot hold time back.
+        let new = self.log.entries().get(usize::try_from(first).unwrap_or(usize::MAX)..).unwrap_or(&[]);
+        let skew =
+            |time: i64| NodeError::Record(format!("stamp {time} is more than 60 s off this node's clock"));
+        if let Some(e) = new
+            .iter()
+            .find(|e| e.time < self.head_at.saturating_sub(SKEW) || e.time > now.saturating_add(SKEW))
+        {
+            return Err(skew(e.time));
         }
+        let ids: Vec<String> = new.iter().map(|e| e.signed.id().to_string()).collect();
         self.check_charter();
         if let Some(why) = &self.halted {
             return Err(NodeError::Record(why.clone()));
@@ -76,12 +88,23 @@ impl Node {
         // Checks origin, root over these very entries and the hub's signature.
         self.log.standing(&checkpoint).map_err(wrong)?;
         self.store.append(first, entries, note)?;
+        for id in ids {
+            self.store.dequeue(&id)?;
+            self.protective.remove(&id);
+        }
+        self.head_at = now;
         self.cosign(&checkpoint, now)?;
         self.raise(&checkpoint)
     }
 
     fn cosign(&mut self, checkpoint: &SignedCheckpoint, now: i64) -> Result<(), NodeError> {
         let size = checkpoint.checkpoint().size();
+        // A hub that promised a statement and leaves it out gets no more cosignatures from its author.
+        let overdue = self.store.overdue(now.saturating_sub(OVERDUE))?;
+        if let Some(id) = overdue.first() {
+            let what = format!("statement {id} was promised and is not in the record");
+            return self.keep_evidence("hub", &what, &[], now);
+        }
         let again = self.cosigned.is_some_and(|c| c.size == size);
         if again && now.saturating_sub(self.cosigned_at) < REFRESH {
             return Ok(());
@@ -110,6 +133,7 @@ impl Node {
         }
         self.raise(&checkpoint)?;
         if checkpoint.checkpoint().size() == self.log.size() {
+            self.head_at = now;
             self.cosign(&checkpoint, now)?;
         }
         Ok(())

@@ -18,6 +18,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use study::{Dictionary, Plan, Recipient, StageKind, Study};
 use wire::{Frame as WireFrame, Place};
 
+/// Frames of one aggregator that may wait for a round: three messages to its peers and an opening, and some more.
+const MAX_WAITING: usize = 16;
+
 /// A stage and a round in it.
 pub(crate) type Slot = (u32, u32);
 
@@ -42,14 +45,12 @@ pub(crate) struct RunLocal {
     progress: i64,
 }
 
-/// Digest of a question, salted by the opened sum that it follows from (A4).
-fn question_digest(question: &Question, previous: Option<&Sums>) -> Result<Digest, NodeError> {
+/// Digest of a question. One that follows from an opened sum is salted with the secret that the readers of that
+/// sum share, since the digest travels past those who may not know it (A4).
+fn question_digest(question: &Question, secret: Option<Digest>) -> Result<Digest, NodeError> {
     let mut bytes = b"comity-question/1\n".to_vec();
-    if let Some(sums) = previous {
-        bytes.extend(sums.contributors.to_be_bytes());
-        for value in &sums.values {
-            bytes.extend(value.to_bits().to_be_bytes());
-        }
+    if let Some(secret) = secret {
+        bytes.extend(secret.as_bytes());
     }
     bytes.extend(record::canon::to_bytes(question)?);
     Ok(Digest::of(&bytes))
@@ -71,7 +72,7 @@ impl RunLocal {
     /// Who reads the opened sum of a stage.
     fn readers(&self, stage: u32, run: &Run) -> BTreeSet<String> {
         let mut all: BTreeSet<String> = [self.study.collector.clone()].into();
-        if matches!(self.kind(stage), Some(StageKind::Iterate { .. })) {
+        if matches!(self.kind(stage), Some(StageKind::Guard | StageKind::Iterate { .. })) {
             all.extend(run.contributors.iter().cloned());
         }
         all
@@ -102,6 +103,14 @@ impl Node {
         }
         if charter::document::end_of_day(&s.study.until).is_none_or(|end| now >= end) {
             return Err("the study's last day has passed".into());
+        }
+        let earlier = self.state.earlier_sets(id, number, &s.study.dataset, run.first);
+        let set: BTreeSet<String> = run.contributors.iter().cloned().collect();
+        if !privacy::sets_compatible(&earlier, &set, self.charter.limits.min_hidden_sites) {
+            return Err("the contributor set differs from earlier ones by too few sites".into());
+        }
+        if self.revoked.contains(id) && run.contributors.iter().any(|m| m == self.me()) {
+            return Err("this member's yes was taken back".into());
         }
         for member in &run.contributors {
             if self.state.stopped.contains(member) || self.heard_stops.contains_key(member) {
@@ -204,8 +213,12 @@ impl Node {
     ) -> Result<(), NodeError> {
         let passed = run.verdict.is_some_and(|(pass, _)| pass);
         if run.contributors.iter().any(|m| m == self.me()) {
+            // Nobody's word is taken for it: each contributor judges the guard's sums itself (A6).
+            let own =
+                local.sums.get(&(0, 0)).is_some_and(|g| crate::facts::guard_passes(self, s, run, local, g));
+            let on = passed && own;
             let due: Vec<Slot> =
-                local.questions.keys().copied().filter(|(stage, _)| *stage == 0 || passed).collect();
+                local.questions.keys().copied().filter(|(stage, _)| *stage == 0 || on).collect();
             for slot in due {
                 if !self.store.has_contributed(&key.0, key.1, slot.0, slot.1)? {
                     self.contribute(s, run, key, local, slot, now)?;
@@ -241,7 +254,7 @@ impl Node {
             contributors: run.contributors.clone(),
             aggregators: local.study.aggregators.clone(),
             collector: local.study.collector.clone(),
-            replayed: matches!(local.kind(slot.0), Some(StageKind::Iterate { .. })),
+            replayed: matches!(local.kind(slot.0), Some(StageKind::Guard | StageKind::Iterate { .. })),
             plan: local.plan_digest,
             question,
             layout,
@@ -344,7 +357,12 @@ impl Node {
             rows_read: vector.rows_read,
             max_rows: local.dictionary.max_rows,
             effective_units: vector.effective_units,
-            min_effective_units: 0,
+            // A question that follows from sums and weighs few of this site's rows has been bent by somebody (A1).
+            min_effective_units: if slot.1 > 0 {
+                u32::try_from(vector.analysed / 8).unwrap_or(u32::MAX)
+            } else {
+                0
+            },
             by_site: vector.by_site.clone(),
             own_yes: registration.is_some_and(|d| d.registration.by_site),
             min_cell: s.study.protection.min_cell,
@@ -419,7 +437,15 @@ impl Node {
         })?;
         let mapping = study::Mapping::parse("mapping", &dataset.mapping)?;
         let governed = engine::Governed::open(std::path::Path::new(&dataset.path), &mapping, dictionary)?;
-        Ok(governed.into_frame())
+        let frame = governed.into_frame();
+        // Sums over rows that changed differ by the rows that changed (A6): a changed source is another dataset.
+        if rows_digest(&dataset.salt, &frame).to_string() != dataset.rows {
+            return Err(NodeError::Input(format!(
+                "the rows of `{}` changed since it was registered; register them as a new dataset",
+                study.dataset
+            )));
+        }
+        Ok(frame)
     }
 
     /// A frame for this run from the mailbox; kept until the run can use it.
@@ -449,9 +475,9 @@ impl Node {
         } else if frame.kind == "contribution" {
             self.take_contribution(&run, &mut local, slot, frame, now)
         } else if s.study.aggregators.contains(&frame.from) {
-            let box_ = local.inbox.entry(slot).or_default();
-            if box_.len() < 4096 {
-                box_.push((frame.kind.clone(), frame.from.clone(), frame.body.clone()));
+            let waiting = local.inbox.entry(slot).or_default();
+            if waiting.iter().filter(|(_, from, _)| *from == frame.from).count() < MAX_WAITING {
+                waiting.push((frame.kind.clone(), frame.from.clone(), frame.body.clone()));
             }
             Ok(())
         } else {
@@ -711,7 +737,8 @@ impl Node {
                 let values = privacy::decode(layout, &raw, contributors)
                     .map_err(|e| NodeError::Round(e.to_string()))?;
                 local.progress = now;
-                self.summed(key, local, slot, Sums { contributors, values }, now)?;
+                let secret = local.openings.get(&slot).and_then(Opening::shared_secret);
+                self.summed(key, local, slot, Sums { contributors, values }, secret, now)?;
             }
         }
     }
@@ -722,6 +749,7 @@ impl Node {
         local: &mut RunLocal,
         slot: Slot,
         sums: Sums,
+        secret: Option<Digest>,
         now: i64,
     ) -> Result<(), NodeError> {
         if local.study.collector == self.me() {
@@ -739,7 +767,7 @@ impl Node {
             );
             match step {
                 Step::Ask(next) => {
-                    let digest = question_digest(&next, Some(&sums))?;
+                    let digest = question_digest(&next, secret)?;
                     local.questions.insert((slot.0, slot.1 + 1), (next, digest));
                 }
                 Step::Done(outcome) => {
@@ -765,6 +793,10 @@ impl Node {
         sums: &Sums,
         now: i64,
     ) -> Result<(), NodeError> {
+        let name = format!("sum/{}/{}/{}/{}", key.0, key.1, slot.0, slot.1);
+        if self.store.meta(&name)?.is_some() {
+            return Ok(());
+        }
         let mut salt = [0u8; 16];
         getrandom::fill(&mut salt).map_err(|_| NodeError::Randomness)?;
         let mut bytes = Vec::new();
@@ -772,7 +804,6 @@ impl Node {
             bytes.extend(value.to_bits().to_be_bytes());
         }
         let commitment = record::salted("comity-sum/1", &salt, &bytes);
-        let name = format!("sum/{}/{}/{}/{}", key.0, key.1, slot.0, slot.1);
         let sealed = self.keys.seal(&name, &[salt.as_slice(), &bytes].concat())?;
         self.store.set_meta(&name, &sealed)?;
         let body = charter::body::RoundCommit {
@@ -890,6 +921,9 @@ impl Node {
                 now,
             );
         }
+        if self.store.output_of(&key.0, key.1, "sealed")?.is_some() {
+            return self.keep_evidence(&frame.from, "a second output of one run", &frame.body, now);
+        }
         self.store.add_output(&key.0, key.1, "sealed", &frame.body)
     }
 
@@ -902,12 +936,12 @@ impl Node {
         now: i64,
     ) -> Result<(), NodeError> {
         let Some((release, _)) = &run.release else { return Ok(()) };
-        if self.store.output(&s.study.id, "recipient")?.is_some()
+        if self.store.output_of(&s.study.id, number, "recipient")?.is_some()
             || !recipients(&s.study).iter().any(|m| m == self.me())
         {
             return Ok(());
         }
-        let Some(sealed) = self.store.output(&s.study.id, "sealed")? else { return Ok(()) };
+        let Some(sealed) = self.store.output_of(&s.study.id, number, "sealed")? else { return Ok(()) };
         let key = (s.study.id.clone(), number);
         if !release.sealed.contains(&Digest::of(&sealed)) {
             self.store.drop_output(&key.0, number, "sealed")?;
@@ -971,4 +1005,24 @@ impl Node {
 /// A key of a run as it stands on the record.
 fn kem_public(text: &str) -> Result<KemPublic, rounds::RoundError> {
     KemPublic::from_bytes(&hex::decode(text).unwrap_or_default())
+}
+
+/// Salted digest of mapped rows; it never leaves the site.
+pub(crate) fn rows_digest(salt: &[u8; 16], frame: &Frame) -> Digest {
+    let mut bytes = (frame.rows as u64).to_be_bytes().to_vec();
+    let mut put = |present: bool, value: i64| {
+        bytes.push(u8::from(present));
+        bytes.extend(value.to_be_bytes());
+    };
+    for (name, data) in &frame.columns {
+        put(true, name.len() as i64);
+        name.bytes().for_each(|b| put(true, i64::from(b)));
+        match data {
+            analysis::Data::Integer(values) => values.iter().for_each(|v| put(v.is_some(), v.unwrap_or(0))),
+            analysis::Data::Factor(values) => {
+                values.iter().for_each(|v| put(v.is_some(), v.map_or(0, i64::from)));
+            }
+        }
+    }
+    record::salted("comity-rows/1", salt, &bytes)
 }

@@ -10,7 +10,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 use wire::{HubClient, TlsIdentity, WireError};
 
 /// Largest command or answer on the control socket, bytes.
@@ -27,7 +27,7 @@ struct Actor {
 }
 
 impl Actor {
-    fn start(mut node: Node, wake: Arc<Notify>, withdrawn: Arc<Notify>) -> Result<Actor, NodeError> {
+    fn start(mut node: Node, wake: Arc<Notify>, withdrawn: watch::Sender<u64>) -> Result<Actor, NodeError> {
         let (jobs, inbox) = mpsc::channel::<Job>();
         let run = move || {
             loop {
@@ -42,12 +42,13 @@ impl Actor {
                     Err(mpsc::RecvTimeoutError::Timeout) => {}
                     Err(mpsc::RecvTimeoutError::Disconnected) => return,
                 }
-                if let Err(e) = node.tick(now_ms()).and_then(|()| node.flush()) {
+                if let Err(e) = node.tick(now_ms()) {
                     tracing::error!("a step failed: {}", e.public());
                 }
-                if node.take_withdrawn() {
-                    withdrawn.notify_one();
+                if let Err(e) = node.flush() {
+                    tracing::error!("the store failed: {}", e.public());
                 }
+                withdrawn.send_replace(node.withdrawals());
                 // Only for something new: the carrier's own questions pass through here too.
                 if node.take_outgoing() {
                     wake.notify_one();
@@ -116,10 +117,10 @@ pub async fn serve(dir: &Path, stop: impl Future<Output = ()>) -> Result<(), Nod
     crate::private(&path)?;
 
     let wake = Arc::new(Notify::new());
-    let withdrawn = Arc::new(Notify::new());
-    let actor = Actor::start(node, wake.clone(), withdrawn.clone())?;
+    let (withdrawn, withdrawals) = watch::channel(0);
+    let actor = Actor::start(node, wake.clone(), withdrawn)?;
     let control = tokio::spawn(control(listener, actor.clone()));
-    let outbound = tokio::spawn(outbound(client.clone(), actor.clone(), wake, withdrawn));
+    let outbound = tokio::spawn(outbound(client.clone(), actor.clone(), wake, withdrawals));
     let inbound = tokio::spawn(inbound(client, actor.clone()));
     stop.await;
     control.abort();
@@ -166,14 +167,14 @@ async fn answer(mut stream: UnixStream, actor: Actor) -> std::io::Result<()> {
 }
 
 /// Carries what the node has queued to the hub: cosignatures, statements in order, frames together.
-async fn outbound(client: HubClient, actor: Actor, wake: Arc<Notify>, withdrawn: Arc<Notify>) {
+async fn outbound(client: HubClient, actor: Actor, wake: Arc<Notify>, mut withdrawals: watch::Receiver<u64>) {
     let mut pause = Duration::from_millis(50);
     loop {
         tokio::select! {
             () = wake.notified() => {}
             () = tokio::time::sleep(Duration::from_millis(500)) => {}
         }
-        match flush(&client, &actor, &withdrawn).await {
+        match flush(&client, &actor, &mut withdrawals).await {
             Ok(()) => pause = Duration::from_millis(50),
             Err(e) => {
                 tracing::warn!("the hub was not reached: {e}");
@@ -184,7 +185,11 @@ async fn outbound(client: HubClient, actor: Actor, wake: Arc<Notify>, withdrawn:
     }
 }
 
-async fn flush(client: &HubClient, actor: &Actor, withdrawn: &Notify) -> Result<(), NodeError> {
+async fn flush(
+    client: &HubClient,
+    actor: &Actor,
+    withdrawals: &mut watch::Receiver<u64>,
+) -> Result<(), NodeError> {
     loop {
         let lines = actor.ask(Node::take_cosignatures).await??;
         for (size, line) in &lines {
@@ -194,7 +199,7 @@ async fn flush(client: &HubClient, actor: &Actor, withdrawn: &Notify) -> Result<
                 Ok(()) => {}
             }
         }
-        let statements = actor.ask(|node| node.queued()).await??;
+        let statements = actor.ask(|node| node.queued(now_ms())).await??;
         for (id, bytes) in &statements {
             let refusal = match client.submit_bytes(bytes.clone()).await {
                 Ok(_) => None,
@@ -207,7 +212,8 @@ async fn flush(client: &HubClient, actor: &Actor, withdrawn: &Notify) -> Result<
             let id = id.clone();
             actor.ask(move |node| node.answered(&id, refusal.as_deref(), now_ms())).await??;
         }
-        let frames = actor.ask(|node| node.undelivered()).await??;
+        let (before, frames) = actor.ask(|node| (node.withdrawals(), node.undelivered())).await?;
+        let frames = frames?;
         let mut sending = tokio::task::JoinSet::new();
         let some = !frames.is_empty();
         let mut under_way: BTreeSet<i64> = frames.iter().map(|(row, _)| *row).collect();
@@ -220,7 +226,7 @@ async fn flush(client: &HubClient, actor: &Actor, withdrawn: &Notify) -> Result<
             tokio::select! {
                 biased;
                 // A stop lets go of what is on its way. The hub may have it already, so the report counts it.
-                () = withdrawn.notified() => {
+                () = async { drop(withdrawals.wait_for(|now| *now > before).await) }, if !under_way.is_empty() => {
                     sending.abort_all();
                     for row in std::mem::take(&mut under_way) {
                         actor.ask(move |node| node.delivered(row)).await??;

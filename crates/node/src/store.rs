@@ -5,6 +5,7 @@
 
 use crate::NodeError;
 use rusqlite::{Connection, OptionalExtension, params};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// The store. Writes are grouped: they join one open transaction, and [`Store::flush`] makes them durable together.
@@ -16,6 +17,8 @@ pub struct Store {
     open: std::cell::Cell<bool>,
     /// Something to send was written since anyone looked.
     outgoing: std::cell::Cell<bool>,
+    /// A key was erased since the last flush.
+    truncate: std::cell::Cell<bool>,
 }
 
 /// One thing that left this site, as the egress report shows it.
@@ -65,19 +68,26 @@ pub struct LocalDataset {
     pub path: String,
     /// The mapping's text.
     pub mapping: String,
-    /// Salt of the mapping's digest on the record.
+    /// Salt of the mapping's digest on the record, and of the next.
     pub salt: [u8; 16],
+    /// Salted digest of the rows as mapped at registration; it stays here. Rows that changed are another dataset.
+    pub rows: String,
 }
+
+/// Pieces of evidence kept for each sender.
+const MAX_EVIDENCE: i64 = 64;
+/// Bytes of a bad frame that are kept.
+const EVIDENCE_BYTES: usize = 2048;
 
 const SCHEMA: &str = "
 create table if not exists meta(key text primary key, value blob not null) strict;
 create table if not exists entries(idx integer primary key, bytes blob not null) strict;
-create table if not exists datasets(name text primary key, path text not null, mapping text not null, salt blob not null) strict;
+create table if not exists datasets(name text primary key, path text not null, mapping text not null, salt blob not null, rows text not null) strict;
 create table if not exists kem(public text primary key, study text not null, run integer not null, secret blob not null) strict;
 create table if not exists sent(
   study text not null, run integer not null, stage integer not null, round integer not null, kind text not null,
   receiver text not null, step integer not null, time integer not null, cells integer not null, approval integer not null,
-  layout text not null, frame blob not null, delivered integer not null default 0,
+  layout text not null, frame blob not null, delivered integer not null default 0, handed integer not null default 0,
   primary key(study, run, stage, round, kind, receiver, step)) strict;
 create table if not exists contributed(study text not null, run integer not null, stage integer not null, round integer not null,
   question text not null, primary key(study, run, stage, round)) strict;
@@ -86,7 +96,7 @@ create table if not exists begun(study text not null, run integer not null, stag
 create table if not exists opened(study text not null, run integer not null, stage integer not null, round integer not null,
   contributors text not null, time integer not null, primary key(study, run, stage, round)) strict;
 create table if not exists mail(seq integer primary key, study text not null, run integer not null, frame blob not null) strict;
-create table if not exists outbox(id text primary key, bytes blob not null) strict;
+create table if not exists outbox(id text primary key, bytes blob not null, time integer not null, promised integer not null default 0, tried integer not null default 0) strict;
 create table if not exists evidence(id integer primary key, time integer not null, sender text not null, what text not null, frame blob not null) strict;
 create table if not exists outputs(study text not null, run integer not null, role text not null, body blob not null, primary key(study, run, role)) strict;
 ";
@@ -94,12 +104,26 @@ create table if not exists outputs(study text not null, run integer not null, ro
 impl Store {
     /// Opens or creates the store.
     pub fn open(path: &Path) -> Result<Store, NodeError> {
+        // Made for its user alone before anything is in it; the WAL beside it takes the same mode.
+        std::fs::OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(|e| NodeError::io(path, e))?;
         let db = Connection::open(path)?;
+        db.pragma_update(None, "secure_delete", "ON")?;
         db.pragma_update(None, "journal_mode", "WAL")?;
         db.pragma_update(None, "synchronous", "FULL")?;
         db.execute_batch(SCHEMA)?;
         crate::private(path)?;
-        Ok(Store { db, open: std::cell::Cell::new(false), outgoing: std::cell::Cell::new(true) })
+        Ok(Store {
+            db,
+            open: std::cell::Cell::new(false),
+            outgoing: std::cell::Cell::new(true),
+            truncate: std::cell::Cell::new(false),
+        })
     }
 
     /// Joins the open transaction, or begins one.
@@ -121,6 +145,10 @@ impl Store {
         if self.open.get() {
             self.db.execute_batch("commit")?;
             self.open.set(false);
+        }
+        if self.truncate.replace(false) {
+            // Erased keys must not live on in the log beside the file.
+            self.db.query_row("pragma wal_checkpoint(truncate)", [], |_| Ok(()))?;
         }
         Ok(())
     }
@@ -183,8 +211,8 @@ impl Store {
     /// Keeps a dataset's place and mapping.
     pub fn add_dataset(&self, d: &LocalDataset) -> Result<(), NodeError> {
         self.write()?.execute(
-            "insert or replace into datasets values(?1, ?2, ?3, ?4)",
-            params![d.name, d.path, d.mapping, d.salt.as_slice()],
+            "insert or replace into datasets values(?1, ?2, ?3, ?4, ?5)",
+            params![d.name, d.path, d.mapping, d.salt.as_slice(), d.rows],
         )?;
         Ok(())
     }
@@ -192,12 +220,18 @@ impl Store {
     /// A dataset by name.
     pub fn dataset(&self, name: &str) -> Result<Option<LocalDataset>, NodeError> {
         let mut query =
-            self.db.prepare_cached("select name, path, mapping, salt from datasets where name = ?1")?;
+            self.db.prepare_cached("select name, path, mapping, salt, rows from datasets where name = ?1")?;
         Ok(query
             .query_row([name], |r| {
                 let salt: Vec<u8> = r.get(3)?;
                 let salt = salt.try_into().unwrap_or([0u8; 16]);
-                Ok(LocalDataset { name: r.get(0)?, path: r.get(1)?, mapping: r.get(2)?, salt })
+                Ok(LocalDataset {
+                    name: r.get(0)?,
+                    path: r.get(1)?,
+                    mapping: r.get(2)?,
+                    salt,
+                    rows: r.get(4)?,
+                })
             })
             .optional()?)
     }
@@ -226,6 +260,7 @@ impl Store {
         )?;
         let erased =
             self.write()?.execute("delete from kem where study = ?1 and run = ?2", params![study, run])?;
+        self.truncate.set(true);
         Ok(erased)
     }
 
@@ -248,7 +283,7 @@ impl Store {
             }
             for (e, step, bytes) in frames {
                 db.prepare_cached(
-                    "insert or ignore into sent values(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, 0)",
+                    "insert or ignore into sent values(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, 0, 0)",
                 )?
                 .execute(params![
                     e.study,
@@ -275,7 +310,15 @@ impl Store {
             .db
             .prepare_cached("select rowid, frame from sent where delivered = 0 order by rowid limit 64")?;
         let rows = query.query_map([], |r| Ok((r.get(0)?, r.get(1)?)))?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        let rows: Vec<(i64, Vec<u8>)> = rows.collect::<Result<_, _>>()?;
+        // INVARIANT: noted as handed over before the hub can have it, so that egress never says less than left.
+        for (row, _) in &rows {
+            self.write()?
+                .prepare_cached("update sent set handed = 1 where rowid = ?1 and handed = 0")?
+                .execute([row])?;
+        }
+        self.flush()?;
+        Ok(rows)
     }
 
     /// Marks a frame as handed over.
@@ -287,7 +330,9 @@ impl Store {
     /// Withdraws frames that were not handed over yet: a stop outruns them.
     pub fn withdraw_undelivered(&self) -> Result<usize, NodeError> {
         // Marked, not deleted: one that the hub was already being handed is noted as delivered after all, and shows.
-        Ok(self.write()?.execute("update sent set delivered = 2 where delivered = 0 and kind <> 'stop'", [])?)
+        Ok(self
+            .write()?
+            .execute("update sent set delivered = 2 where delivered = 0 and kind <> 'stop'", [])?)
     }
 
     /// Whether this node has answered that round.
@@ -337,7 +382,19 @@ impl Store {
         self.write()?
             .prepare_cached("insert or ignore into mail values(?1, ?2, ?3, ?4)")?
             .execute(params![seq as i64, study, run, frame])?;
+        Ok(())
+    }
+
+    /// Notes the number of the last frame taken.
+    pub fn set_mail_cursor(&self, seq: u64) -> Result<(), NodeError> {
         self.set_meta("mail", seq.to_string().as_bytes())
+    }
+
+    /// Forgets the collector's sums of a run.
+    pub fn drop_sums(&self, study: &str, run: u32) -> Result<(), NodeError> {
+        let prefix = format!("sum/{study}/{run}/");
+        self.write()?.execute("delete from meta where substr(key, 1, length(?1)) = ?1", [prefix])?;
+        Ok(())
     }
 
     /// Number of the last frame taken.
@@ -358,23 +415,48 @@ impl Store {
         Ok(())
     }
 
-    /// Keeps a signed statement until the hub has promised to include it.
-    pub fn queue(&self, id: &str, bytes: &[u8]) -> Result<(), NodeError> {
+    /// Keeps a signed statement until it is in the record.
+    pub fn queue(&self, id: &str, bytes: &[u8], time: i64) -> Result<(), NodeError> {
         self.outgoing.set(true);
         self.write()?
-            .prepare_cached("insert or ignore into outbox values(?1, ?2)")?
-            .execute(params![id, bytes])?;
+            .prepare_cached("insert or ignore into outbox(id, bytes, time) values(?1, ?2, ?3)")?
+            .execute(params![id, bytes, time])?;
         Ok(())
     }
 
-    /// Statements not yet promised, oldest first.
-    pub fn queued(&self) -> Result<Vec<(String, Vec<u8>)>, NodeError> {
-        let mut query = self.db.prepare_cached("select id, bytes from outbox order by rowid limit 64")?;
-        let rows = query.query_map([], |r| Ok((r.get(0)?, r.get(1)?)))?;
+    /// Statements to hand to the hub, oldest first: new ones, and those not recorded since they were last tried
+    /// before `again` (milliseconds). Handing one in twice gives the same receipt.
+    pub fn queued(&self, again: i64) -> Result<Vec<(String, Vec<u8>)>, NodeError> {
+        let mut query = self
+            .db
+            .prepare_cached("select id, bytes from outbox where tried < ?1 order by rowid limit 64")?;
+        let rows = query.query_map([again.max(1)], |r| Ok((r.get(0)?, r.get(1)?)))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// Forgets a statement that the hub has promised or refused for good.
+    /// Notes that a statement was handed in, and whether the hub promised it.
+    pub fn tried(&self, id: &str, promised: bool, time: i64) -> Result<(), NodeError> {
+        self.write()?
+            .prepare_cached("update outbox set tried = ?2, promised = max(promised, ?3) where id = ?1")?
+            .execute(params![id, time, promised])?;
+        Ok(())
+    }
+
+    /// Statements that the hub promised before `time` and that are in the record to this day not.
+    pub fn overdue(&self, time: i64) -> Result<Vec<String>, NodeError> {
+        let mut query = self
+            .db
+            .prepare_cached("select id from outbox where promised = 1 and tried < ?1 and time < ?1")?;
+        let rows = query.query_map([time], |r| r.get(0))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Whether a statement is kept.
+    pub fn keeps(&self, id: &str) -> Result<bool, NodeError> {
+        Ok(self.db.prepare_cached("select 1 from outbox where id = ?1")?.exists([id])?)
+    }
+
+    /// Forgets a statement that is in the record, or was refused for good.
     pub fn dequeue(&self, id: &str) -> Result<(), NodeError> {
         self.write()?.prepare_cached("delete from outbox where id = ?1")?.execute([id])?;
         Ok(())
@@ -384,7 +466,7 @@ impl Store {
     pub fn egress(&self, since: i64) -> Result<Vec<Egress>, NodeError> {
         let mut query = self.db.prepare(
             "select time, study, run, stage, round, kind, receiver, length(frame), cells, approval, layout from sent
-             where time >= ?1 and delivered = 1 order by rowid",
+             where time >= ?1 and (delivered = 1 or handed = 1) order by rowid",
         )?;
         let rows = query.query_map([since], |r| {
             Ok(Egress {
@@ -406,10 +488,17 @@ impl Store {
 
     /// Keeps something wrong that another party sent.
     pub fn add_evidence(&self, e: &Evidence, frame: &[u8]) -> Result<(), NodeError> {
-        self.write()?.execute(
-            "insert into evidence(time, sender, what, frame) values(?1, ?2, ?3, ?4)",
-            params![e.time, e.from, e.what, frame],
-        )?;
+        let db = self.write()?;
+        let of_sender: i64 = db
+            .prepare_cached("select count(*) from evidence where sender = ?1")?
+            .query_row([&e.from], |r| r.get(0))?;
+        // The first ones tell the story; a flood of more must not fill the disk.
+        if of_sender >= MAX_EVIDENCE {
+            return Ok(());
+        }
+        let start = frame.get(..EVIDENCE_BYTES).unwrap_or(frame);
+        db.prepare_cached("insert into evidence(time, sender, what, frame) values(?1, ?2, ?3, ?4)")?
+            .execute(params![e.time, e.from, e.what, start])?;
         Ok(())
     }
 
@@ -438,7 +527,14 @@ impl Store {
         Ok(query.query_row([study, role], |r| r.get(0)).optional()?)
     }
 
-    /// Destroys the collector's copy of an output.
+    /// An output of a run.
+    pub fn output_of(&self, study: &str, run: u32, role: &str) -> Result<Option<Vec<u8>>, NodeError> {
+        let mut query =
+            self.db.prepare_cached("select body from outputs where study = ?1 and run = ?2 and role = ?3")?;
+        Ok(query.query_row(params![study, run, role], |r| r.get(0)).optional()?)
+    }
+
+    /// Destroys an output.
     pub fn drop_output(&self, study: &str, run: u32, role: &str) -> Result<(), NodeError> {
         self.write()?.execute(
             "delete from outputs where study = ?1 and run = ?2 and role = ?3",

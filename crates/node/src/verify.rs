@@ -7,19 +7,18 @@
 use crate::NodeError;
 use crate::control::Reply;
 use crate::core::Node;
-use crate::facts::{Asked, Asserted, Memo, View};
+use crate::facts::{Asserted, Memo, View, judge};
 use charter::body::{GateReceipt, StudySubmit};
-use charter::{State, Status, VoteChoice};
+use charter::{Stage, State, Status, VoteChoice};
 use policy::GateInput;
 use record::{Bundle, Digest, Entry, Pin};
 use serde_json::json;
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
-/// How many entries back the state may lie on which a gate decided: a node decides on what is in force, and its
-/// receipt is recorded some entries later.
-const WINDOW: usize = 96;
+/// A gate decides on what is in force, and its receipt is recorded a little later: at most so much, milliseconds.
+const MAX_LAG: i64 = 600_000;
 
 /// What was found when gates were decided again.
 #[derive(Default)]
@@ -27,94 +26,110 @@ struct Gates {
     again: u64,
     allow: u64,
     deny: u64,
-    wrong: Vec<String>,
+    /// Receipts that do not follow from the record, with their study: their signer lied or its node is broken.
+    wrong: Vec<(String, String)>,
 }
 
-/// Folds entries and decides every gate again from its recorded input.
+/// Folds entries and decides every gate again: on the state that its receipt names, by the node's own function.
 fn refold(entries: &[Entry]) -> Result<(State, Gates), NodeError> {
     let library = policy::Library::embedded()?;
     let memo = Memo::default();
     let mut state = State::new();
     let mut gates = Gates::default();
-    let mut past: VecDeque<State> = VecDeque::new();
-    for (index, entry) in entries.iter().enumerate() {
-        past.push_back(state.clone());
-        if past.len() > WINDOW {
-            past.pop_front();
+    // States that receipts further on name, each kept until the last of them.
+    let mut needed: BTreeMap<u64, u64> = BTreeMap::new();
+    let receipts: Vec<Option<GateReceipt>> = entries.iter().map(receipt_of).collect();
+    for receipt in receipts.iter().flatten() {
+        *needed.entry(receipt.as_of).or_default() += 1;
+    }
+    let mut kept: BTreeMap<u64, State> = BTreeMap::new();
+    for (index, (entry, receipt)) in entries.iter().zip(&receipts).enumerate() {
+        if needed.contains_key(&state.size) {
+            kept.insert(state.size, state.clone());
         }
         state.apply(entry);
-        let statement = entry.signed.statement();
-        let valid = matches!(state.statuses.last(), Some(Status::Valid));
-        if statement.r#type != GateReceipt::TYPE || !valid {
-            continue;
+        let Some(receipt) = receipt else { continue };
+        if matches!(state.statuses.last(), Some(Status::Valid)) {
+            gates.again += 1;
+            if receipt.allow {
+                gates.allow += 1;
+            } else {
+                gates.deny += 1;
+            }
+            let member = &entry.signed.statement().issuer;
+            let then = kept.get(&receipt.as_of);
+            let unseen = usize::try_from(receipt.as_of).ok().and_then(|i| entries.get(i)).map(|e| e.time);
+            if let Err(why) = decide_again(then, &library, &memo, member, receipt, entry.time, unseen) {
+                gates
+                    .wrong
+                    .push((receipt.study.clone(), format!("entry {index}: the gate of `{member}`: {why}")));
+            }
         }
-        let receipt: GateReceipt = statement
-            .body_as()
-            .map_err(|_| NodeError::Record(format!("entry {index}: a receipt that cannot be read")))?;
-        gates.again += 1;
-        if receipt.allow {
-            gates.allow += 1;
-        } else {
-            gates.deny += 1;
-        }
-        if let Err(why) = decide_again(&past, &library, &memo, &statement.issuer, &receipt) {
-            gates.wrong.push(format!("entry {index}: the gate of `{}`: {why}", statement.issuer));
+        if let Some(left) = needed.get_mut(&receipt.as_of) {
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                needed.remove(&receipt.as_of);
+                kept.remove(&receipt.as_of);
+            }
         }
     }
     Ok((state, gates))
 }
 
-/// Decides one gate again: the verdict from the input, and the input from the record.
+fn receipt_of(entry: &Entry) -> Option<GateReceipt> {
+    let statement = entry.signed.statement();
+    (statement.r#type == GateReceipt::TYPE).then(|| statement.body_as().ok()).flatten()
+}
+
+/// Decides one gate again: input and verdict from the record as it stood, but for what only the node can know.
 fn decide_again(
-    past: &VecDeque<State>,
+    then: Option<&State>,
     library: &policy::Library,
     memo: &Memo,
     member: &str,
     receipt: &GateReceipt,
+    recorded: i64,
+    unseen: Option<i64>,
 ) -> Result<(), String> {
-    let bytes = record::canon::to_bytes(&receipt.input).map_err(|e| e.to_string())?;
-    if Digest::of(&bytes) != receipt.input_digest {
-        return Err("its input has another digest".into());
+    let state = then.ok_or("it names no state before it")?;
+    let charter = state.charter_in_force().ok_or("no charter was in force")?;
+    let s = state.studies.get(&receipt.study).ok_or("its study was not in force")?;
+    // The first entry that it left out must be recent: an older state would hide a stop or a revocation.
+    if unseen.is_some_and(|time| recorded.saturating_sub(time) > MAX_LAG) {
+        return Err("it was decided on a state that is too old".into());
     }
-    let input: GateInput =
-        record::canon::from_value(receipt.input.clone()).map_err(|_| "its input cannot be read")?;
-    if input.node != member || input.study.id != receipt.study || input.stage.as_str() != receipt.stage.word()
-    {
-        return Err("its input is of another node, study or stage".into());
+    let input: Option<GateInput> = record::canon::from_value(receipt.input.clone()).ok();
+    let (now, asserted) = match &input {
+        Some(input) => (input.now, asserted(input)),
+        None => (recorded, Asserted { me: member.to_string(), ..Asserted::default() }),
+    };
+    let lag = recorded.saturating_sub(now);
+    if !(-60_000..=MAX_LAG).contains(&lag) {
+        return Err(format!("its clock was {} s off the time of its entry", lag / 1000));
     }
-    let newest = past.back().ok_or("nothing came before it")?;
-    let charter = newest.charter_in_force().ok_or("no charter was in force")?;
-    let view = |state| View {
+    let lease = i64::from(charter.limits.lease_hours) * 3_600_000;
+    let leased =
+        if receipt.allow && receipt.stage == Stage::Contribute { now.saturating_add(lease) } else { 0 };
+    if receipt.lease_until != leased {
+        return Err("its lease is not the charter's".into());
+    }
+    let view = View {
         charter,
-        charter_digest: newest.charter_digest.unwrap_or_else(|| Digest::of(b"")),
+        charter_digest: state.charter_digest.unwrap_or_else(|| Digest::of(b"")),
         state,
         library,
         memo,
-        asserted: asserted(&input),
+        asserted,
     };
-    // The verdict follows from the policies in force and the recorded input.
-    let verdict = view(newest).verdict(member, &input)?;
-    let mut rules: Vec<String> =
-        verdict.determining.iter().map(|d| format!("{}/{}", d.level, d.id)).collect();
-    rules.extend(verdict.faults.iter().map(|f| format!("fault/{f}")));
-    if verdict.allow != receipt.allow || rules != receipt.rules || verdict.policy != receipt.policy {
-        return Err(format!(
-            "recorded {}, decided again {}",
-            if receipt.allow { "allow" } else { "deny" },
-            if verdict.allow { "allow" } else { "deny" }
-        ));
+    let again = judge(&view, member, s, receipt.run, receipt.stage, now).map_err(|e| e.public())?;
+    if again.input != receipt.input {
+        return Err("its input states what the record does not".into());
     }
-    // The input follows from the record, as of one of the states that the node may have had in force.
-    let follows = past.iter().rev().any(|state| {
-        let Some(s) = state.studies.get(&receipt.study) else { return false };
-        let view = view(state);
-        let index = s.runs.get(&receipt.run).map_or(s.index, |r| r.first);
-        let Ok(plan) = view.shared_plan(&s.study, index) else { return false };
-        let asked =
-            Asked { study: &s.study, digest: s.digest, state: Some(s), plan: &plan.0, plan_digest: plan.1 };
-        view.gate_input(member, &asked, receipt.run, receipt.stage, None, input.now) == input
-    });
-    if follows { Ok(()) } else { Err("its input states what the record does not".into()) }
+    if again.allow != receipt.allow || again.rules != receipt.rules || again.policy != receipt.policy {
+        let word = |allow| if allow { "allow" } else { "deny" };
+        return Err(format!("recorded {}, decided again {}", word(receipt.allow), word(again.allow)));
+    }
+    Ok(())
 }
 
 /// What the input says of the node itself: asserted, not recomputed.
@@ -154,9 +169,12 @@ fn try_verify(bytes: &[u8], pin: Option<Digest>) -> Result<Reply, Vec<String>> {
         .verify_container(pin)
         .map_err(|findings| findings.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     let (state, gates) = refold(&report.entries).map_err(|e| vec![e.to_string()])?;
-    if !gates.wrong.is_empty() {
-        return Err(gates.wrong);
+    let own: Vec<String> =
+        gates.wrong.iter().filter(|(s, _)| *s == bundle.study).map(|(_, what)| what.clone()).collect();
+    if !own.is_empty() {
+        return Err(own);
     }
+    let elsewhere: Vec<&String> = gates.wrong.iter().map(|(_, w)| w).collect();
     let Some(s) = state.studies.get(&bundle.study) else {
         return Err(vec![format!("study `{}` is not in the record", bundle.study)]);
     };
@@ -189,9 +207,19 @@ fn try_verify(bytes: &[u8], pin: Option<Digest>) -> Result<Reply, Vec<String>> {
     let _ = writeln!(text, "  signatures   {} verified; {void} statements void by rule", report.signatures);
     let _ = writeln!(
         text,
-        "  gates        {} decided again from their recorded inputs: {} allow, {} deny, all as recorded",
-        gates.again, gates.allow, gates.deny
+        "  gates        {} decided again from the record: {} allow, {} deny, {}",
+        gates.again,
+        gates.allow,
+        gates.deny,
+        if elsewhere.is_empty() {
+            "all as recorded".to_string()
+        } else {
+            format!("all of this study's as recorded; {} of other studies are disputed", elsewhere.len())
+        }
     );
+    for what in &elsewhere {
+        let _ = writeln!(text, "               disputed: {what}");
+    }
     let _ = writeln!(
         text,
         "               asserted, not recomputed: each node's clock, its own stop and pause, the age of its watermark"
@@ -234,7 +262,7 @@ fn try_verify(bytes: &[u8], pin: Option<Digest>) -> Result<Reply, Vec<String>> {
         "valid": true, "pinned": pinned, "charter": report.charter.to_string(), "size": size,
         "root": report.in_force.root().to_string(), "cosigned_by": report.in_force.cosigned(),
         "quorum": report.in_force.quorum(), "signatures": report.signatures, "void": void,
-        "gates": { "again": gates.again, "allow": gates.allow, "deny": gates.deny },
+        "gates": { "again": gates.again, "allow": gates.allow, "deny": gates.deny, "disputed": elsewhere },
         "asserted": ["now", "stopped", "paused", "watermark_age_ms", "guard verdict"],
         "study": bundle.study, "phase": phase, "votes_yes": yes, "last_time": report.last_time,
     });
@@ -262,6 +290,12 @@ fn check_plans(entries: &[Entry], state: &State, study: &str, broken: &mut Vec<S
         memo: &Memo::default(),
         asserted: Asserted::default(),
     };
+    match view.plan_at(&s.study, s.index) {
+        Ok((_, digest)) if digest == s.plan => {}
+        // Without a plan, or with another than it says, every gate has refused it.
+        _ if s.proposed.values().all(|r| !r.allow) => {}
+        _ => broken.push("the plan that the stewards looked at is not the one that the record gives".into()),
+    }
     for (number, run) in &s.runs {
         match view.plan_at(&s.study, run.first) {
             Ok((_, digest)) if digest == run.plan => {}
@@ -285,7 +319,9 @@ impl Node {
         let (state, gates) = refold(entries)?;
         let again = state.digest()?;
         let here = self.state.digest()?;
-        let mut broken = gates.wrong;
+        // A receipt that does not follow from the record speaks against its signer, not against the record.
+        let disputed: Vec<String> = gates.wrong.into_iter().map(|(_, what)| what).collect();
+        let mut broken: Vec<String> = Vec::new();
         if again != here {
             broken.push(format!("state folded again is {again}, in use is {here}"));
         }
@@ -301,18 +337,19 @@ impl Node {
         let data = json!({
             "valid": broken.is_empty(), "watermark": self.watermark(), "size": self.size(), "root": evidence.root().to_string(),
             "cosigned_by": evidence.cosigned(), "quorum": evidence.quorum(), "state": again.to_string(),
-            "gates": gates.again, "broken": broken,
+            "gates": gates.again, "disputed": disputed, "broken": broken,
         });
         if !broken.is_empty() {
             return Ok(Reply::no(format!("BROKEN\n  {}\n", broken.join("\n  ")), data));
         }
         let text = format!(
-            "{} entries in force under root {}\n  cosigned by {} (quorum {})\n  state {again}\n  {} gate verdicts decided again, all as recorded\nVALID\n",
+            "{} entries in force under root {}\n  cosigned by {} (quorum {})\n  state {again}\n  {} gate verdicts decided again, {} disputed\nVALID\n",
             self.watermark(),
             evidence.root(),
             evidence.cosigned().keys().cloned().collect::<Vec<_>>().join(", "),
             evidence.quorum(),
-            gates.again
+            gates.again,
+            disputed.len()
         );
         Ok(Reply::yes(text, data))
     }

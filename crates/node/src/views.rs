@@ -6,8 +6,7 @@ use crate::core::Node;
 use crate::facts::Asked;
 use crate::store::LocalDataset;
 use charter::body::{
-    DatasetRegister, DecisionRevoke, DecisionVote, DictionaryRegister, ScheduleAdopt, ScheduleConfirm,
-    StudySubmit,
+    DatasetRegister, DecisionVote, DictionaryRegister, ScheduleAdopt, ScheduleConfirm, StudySubmit,
 };
 use charter::{Phase, SeatRole, Stage, Status, VoteChoice};
 use record::Digest;
@@ -152,7 +151,7 @@ impl Node {
     fn statement(&self, id: &str) -> Result<Reply, NodeError> {
         let found = self.log.entries().iter().position(|e| e.signed.id().to_string() == id);
         let Some(index) = found else {
-            let waiting = self.store.queued()?.iter().any(|(q, _)| q == id);
+            let waiting = self.store.keeps(id)?;
             let text = if waiting { "waiting for the hub" } else { "not in the record" };
             return Ok(Reply::no(text, json!({ "index": null, "in_force": false, "waiting": waiting })));
         };
@@ -280,9 +279,10 @@ impl Node {
             e => e.into(),
         })?;
         let count = rows.frame().rows;
+        let seat = self.seat(SeatRole::Steward)?;
         if !self.state.dictionaries.contains_key(&dictionary.id) {
             let body = DictionaryRegister { dictionary: dictionary.clone() };
-            self.say(DictionaryRegister::TYPE, &dictionary.id, "node", &body, now)?;
+            self.say(DictionaryRegister::TYPE, &dictionary.id, &seat, &body, now)?;
         }
         let mut salt = [0u8; 16];
         getrandom::fill(&mut salt).map_err(|_| NodeError::Randomness)?;
@@ -292,11 +292,13 @@ impl Node {
             path: path.display().to_string(),
             mapping: mapping_text.clone(),
             salt,
+            rows: crate::runner::rows_digest(&salt, rows.frame()).to_string(),
         })?;
         let body = DatasetRegister {
             name: d.name.clone(),
             title: d.title,
             dictionary: dictionary.id.clone(),
+            dictionary_digest: dictionary.digest()?,
             mapping: record::salted("comity-mapping/1", &salt, mapping_text.as_bytes()),
             mapping_tested: true,
             legal_basis: d.legal_basis,
@@ -309,7 +311,6 @@ impl Node {
             overlap: d.overlap,
             by_site: d.by_site,
         };
-        let seat = self.seat(SeatRole::Steward)?;
         let id = self.say(DatasetRegister::TYPE, &d.name, &seat, &body, now)?;
         let text = format!(
             "`{}` mapped and tested here on {count} rows (the count stays here); registered under dictionary {}",
@@ -626,8 +627,7 @@ impl Node {
             && v.choice == VoteChoice::Yes
             && v.revoked.is_none()
         {
-            let said =
-                self.say(DecisionRevoke::TYPE, id, &seat, &DecisionRevoke { study: id.to_string() }, now)?;
+            let said = self.revoke(id, now)?;
             let reply = Reply::yes(
                 format!("the yes to `{id}` is taken back"),
                 json!({ "study": id, "revoked": true }),

@@ -89,7 +89,11 @@ impl PlanFacts {
             tables,
             methods,
             numbers_opened: plan.numbers_opened().saturating_add(by_site).min((1 << 53) - 1),
-            replayed: plan.stages.iter().any(|s| matches!(s.kind, StageKind::Iterate { .. })),
+            // The guard's sums go back to the contributors too, who judge it themselves.
+            replayed: plan
+                .stages
+                .iter()
+                .any(|s| matches!(s.kind, StageKind::Guard | StageKind::Iterate { .. })),
             guards: plan.earlier.iter().map(|e| e.study.clone()).collect(),
         }
     }

@@ -41,6 +41,8 @@ pub struct Opening {
     /// All aggregators' commitments, as the first opening told them.
     commitments: Option<Vec<Digest>>,
     sum: Option<Vec<u128>>,
+    /// Every aggregator's salt of its commitment: known to the readers of this sum together, to nobody else.
+    salts: BTreeMap<String, Zeroizing<[u8; 32]>>,
     lost: bool,
 }
 
@@ -62,6 +64,7 @@ impl Opening {
             shares: BTreeMap::new(),
             commitments: None,
             sum: None,
+            salts: BTreeMap::new(),
             lost: false,
         })
     }
@@ -109,6 +112,18 @@ impl Opening {
         self.sum.as_deref()
     }
 
+    /// A secret that the readers of this sum share once it is open, and that no aggregator alone, no hub and no
+    /// reader of the record knows: a digest over the aggregators' salts. It salts what follows from the sum (A4).
+    pub fn shared_secret(&self) -> Option<Digest> {
+        self.sum.as_ref()?;
+        let mut bytes = b"comity-opening-secret/1".to_vec();
+        bytes.extend_from_slice(self.binding.context.as_bytes());
+        for salt in self.salts.values() {
+            bytes.extend_from_slice(salt.as_slice());
+        }
+        Some(Digest::of(&bytes))
+    }
+
     /// Aggregators whose openings are not here yet.
     pub fn missing(&self) -> Vec<String> {
         self.ctx.aggregators.iter().filter(|a| !self.seen.contains_key(*a)).cloned().collect()
@@ -133,6 +148,7 @@ impl Opening {
             self.lose();
             return Err(RoundError::Commitment { aggregator: from.to_owned() });
         }
+        self.salts.insert(from.to_owned(), Zeroizing::new(salt));
         Ok((Zeroizing::new(share.to_vec()), commitments))
     }
 

@@ -8,7 +8,9 @@ use crate::document::{Fault, quoted};
 use crate::formula::Formula;
 use crate::guard::column_level;
 use crate::identifier::{DICTIONARY, NAME, is_dictionary, is_name, require};
-use crate::question::{Condition, MAX_GRID, MAX_ITERATIONS, MIN_GRID, Method, Recipient, Study};
+use crate::question::{
+    Condition, MAX_GRID, MAX_ITERATIONS, MIN_GRID, MIN_ITERATIONS, Method, Recipient, Study,
+};
 use std::collections::BTreeSet;
 
 /// Most analyses of a study.
@@ -177,8 +179,8 @@ fn method_faults(at: &str, method: &Method, faults: &mut Vec<Fault>) {
                     faults.push(Fault { within: error.at, ..fault });
                 }
             }
-            if !(1..=MAX_ITERATIONS).contains(max_rounds) {
-                let expected = format!("1 to {MAX_ITERATIONS}");
+            if !(MIN_ITERATIONS..=MAX_ITERATIONS).contains(max_rounds) {
+                let expected = format!("{MIN_ITERATIONS} to {MAX_ITERATIONS}");
                 faults.push(Fault::at(&["analysis", at, "max_rounds"], format!("`{max_rounds}`"), expected));
             }
             if !(MIN_GRID..=MAX_GRID).contains(grid) {

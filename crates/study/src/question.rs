@@ -8,13 +8,15 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 /// Most rounds of an iteration.
-pub const MAX_ITERATIONS: u32 = 100;
+pub const MAX_ITERATIONS: u32 = 50;
+/// Fewest rounds of an iteration: one to start, one to see that it has converged.
+pub const MIN_ITERATIONS: u32 = 2;
 
 /// Fewest binary places of the grid of coefficients: coarser ones stop above the error that methods promise.
-pub const MIN_GRID: u8 = 20;
+pub const MIN_GRID: u8 = 38;
 
 /// Most binary places of the grid of coefficients: finer ones are below the precision of the arithmetic.
-pub const MAX_GRID: u8 = 48;
+pub const MAX_GRID: u8 = 46;
 
 /// A study as people write it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -352,7 +354,7 @@ impl Analysis {
             "logistic" => Method::Logistic {
                 formula: table.text("formula")?,
                 event: table.text("event")?,
-                max_rounds: table.number("max_rounds", 1, MAX_ITERATIONS)?,
+                max_rounds: table.number("max_rounds", MIN_ITERATIONS, MAX_ITERATIONS)?,
                 grid: table.number("grid", u32::from(MIN_GRID), u32::from(MAX_GRID))? as u8,
             },
             "describe" => Method::Describe { columns: table.texts("columns")? },

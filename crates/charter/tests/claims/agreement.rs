@@ -33,11 +33,19 @@ fn any_one_missing_signature_keeps_the_charter_out_of_force() {
         MEMBERS.iter().filter(|m| **m != absent).for_each(|m| valid(f.sign(m)));
         assert!(!f.state.in_force(), "in force without {absent}");
         // One member signing in another's name does not help.
-        let forged =
-            f.statement(absent, "node", CharterSign::TYPE, &CharterSign { charter: charter().digest().unwrap() });
-        void(f.put(forged, &key("gb", "sign")), "not_signed");
+        let forged = f.statement(
+            absent,
+            "node",
+            CharterSign::TYPE,
+            &CharterSign { charter: charter().digest().unwrap() },
+        );
+        let other = if absent == "gb" { "it" } else { "gb" };
+        void(f.put(forged, &key(other, "sign")), "not_signed");
         assert!(!f.state.in_force(), "in force by a forged signature of {absent}");
-        void(f.would(|f| f.node("gb", NodeStop::TYPE, &NodeStop { reason: "".into() })), "charter not in force");
+        void(
+            f.would(|f| f.node("gb", NodeStop::TYPE, &NodeStop { reason: "".into() })),
+            "charter not in force",
+        );
     }
 }
 
@@ -137,10 +145,13 @@ fn nothing_counts_before_the_charter_is_in_force() {
     let mut f = proposed();
     MEMBERS.iter().skip(1).for_each(|m| valid(f.sign(m)));
     let dictionary = DictionaryRegister { dictionary: dictionary() };
-    void(f.would(|f| f.node("it", DictionaryRegister::TYPE, &dictionary)), "charter not in force");
-    void(f.would(|f| f.node("it", PolicyFloor::TYPE, &PolicyFloor { text: FLOOR.into() })), "charter not in force");
+    void(f.would(|f| f.seat("it", "steward", DictionaryRegister::TYPE, &dictionary)), "charter not in force");
+    void(
+        f.would(|f| f.node("it", PolicyFloor::TYPE, &PolicyFloor { text: FLOOR.into() })),
+        "charter not in force",
+    );
     valid(f.sign("gb"));
-    valid(f.node("it", DictionaryRegister::TYPE, &dictionary));
+    valid(f.seat("it", "steward", DictionaryRegister::TYPE, &dictionary));
 }
 
 #[test]
@@ -161,7 +172,9 @@ fn only_the_issuers_own_key_speaks_for_it() {
 #[test]
 fn a_bad_second_signature_voids_and_a_good_one_does_not() {
     let mut f = Federation::agreed();
-    let stop = |f: &mut Federation| -> Statement { f.statement("it", "node", NodeStop::TYPE, &NodeStop { reason: "".into() }) };
+    let stop = |f: &mut Federation| -> Statement {
+        f.statement("it", "node", NodeStop::TYPE, &NodeStop { reason: "".into() })
+    };
     let statement = stop(&mut f);
     let mut signed = SignedStatement::sign(statement, &key("it", "sign")).unwrap();
     // A signature line of another statement under this one.

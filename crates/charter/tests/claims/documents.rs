@@ -83,7 +83,9 @@ fn a_key_that_is_no_key_is_refused() {
 
 #[test]
 fn dates_are_days_of_the_calendar() {
-    for wrong in ["2026-02-30", "31.12.2026", "2026-1-1", "2026-12-31T00:00:00Z", "1969-12-31", "", "9999-12-31"] {
+    for wrong in
+        ["2026-02-30", "31.12.2026", "2026-1-1", "2026-12-31T00:00:00Z", "1969-12-31", "", "9999-12-31"]
+    {
         let to = format!("sunset = \"{wrong}\"");
         let place = format!("\"{wrong}\"");
         let words = format!("found `{wrong}`, expected a date YYYY-MM-DD");
@@ -125,10 +127,19 @@ fn members_have_their_own_ids_keys_and_seats() {
         &format!("found member id `{long}`, expected a letter, then at most 31 of a-z, 0-9 and -"),
     );
     let seat = "expected a seat id of a-z, 0-9 and - that is used once";
-    refused("\"it-steward\"", "\"gb-steward\" ", "\"gb-steward\" ", &format!("found seat `gb-steward`, {seat}"));
+    refused(
+        "\"it-steward\"",
+        "\"gb-steward\" ",
+        "\"gb-steward\" ",
+        &format!("found seat `gb-steward`, {seat}"),
+    );
     refused("\"it-steward\"", "\"It\"", "\"It\"", &format!("found seat `It`, {seat}"));
     // Two counsels and no steward: at the seats of that member.
-    let text = charter_toml().replacen("id = \"it-steward\"\nrole = \"steward\"", "id = \"it-s\"\nrole = \"counsel\"", 1);
+    let text = charter_toml().replacen(
+        "id = \"it-steward\"\nrole = \"steward\"",
+        "id = \"it-s\"\nrole = \"counsel\"",
+        1,
+    );
     let error = Charter::parse("nine.toml", &text).unwrap_err();
     assert_eq!(error.found, "no steward seat at `it`");
     let line = text[..text.find("\"it-s\"").unwrap()].matches('\n').count() + 1;
@@ -142,7 +153,8 @@ fn one_key_has_one_use() {
         let at = text.match_indices(line).nth(nth).unwrap().0 + line.len();
         text[at..at + 66].to_string()
     };
-    let words = |id: &str| format!("found a key of `{id}` used twice, expected a key of its own for each use");
+    let words =
+        |id: &str| format!("found a key of `{id}` used twice, expected a key of its own for each use");
     // The cosigning key of the second member is the statement key of the first.
     let (used, own) = (of("\nsign = ", 0), of("\ncosign = ", 1));
     refused(&own, &format!("{used} "), &format!("{used} "), &words("it"));
@@ -209,7 +221,10 @@ fn names_that_become_one_line_are_one_line() {
 fn a_charter_that_is_too_long_is_refused_unread() {
     let text = format!("{}\n# {}", charter_toml(), "x".repeat(65_536));
     let error = Charter::parse("nine.toml", &text).unwrap_err();
-    assert_eq!(error.to_string(), format!("nine.toml: found {} bytes, expected at most 65536 bytes", text.len()));
+    assert_eq!(
+        error.to_string(),
+        format!("nine.toml: found {} bytes, expected at most 65536 bytes", text.len())
+    );
 }
 
 #[test]

@@ -83,6 +83,11 @@ pub fn digest_of<T: Serialize>(value: &T) -> Digest {
     Digest::of(&canon::to_bytes(value).unwrap())
 }
 
+/// A key of a run, as far as the record can tell.
+pub fn kem(holder: &str) -> String {
+    Digest::of(holder.as_bytes()).to_string().repeat(38)
+}
+
 /// The plan named by every honest set of a study's run.
 pub fn plan_of(study: &str) -> Digest {
     Digest::of(format!("plan of {study}").as_bytes())
@@ -149,7 +154,7 @@ impl Federation {
     /// With the dictionary and nine datasets.
     pub fn ready() -> Federation {
         let mut f = Federation::agreed();
-        valid(f.node("gb", DictionaryRegister::TYPE, &DictionaryRegister { dictionary: dictionary() }));
+        valid(f.register(dictionary()));
         for member in MEMBERS {
             valid(f.seat(member, "steward", DatasetRegister::TYPE, &dataset("ist")));
         }
@@ -188,13 +193,14 @@ impl Federation {
         f
     }
 
-    /// With keys of the readers and receipts of all contributors.
+    /// With keys of the readers, receipts of all contributors and the guard's sum committed to.
     pub fn running(study: study::Study) -> Federation {
         let id = study.id.clone();
         let mut f = Federation::sealed(study);
-        valid(f.node("no", RunJoin::TYPE, &RunJoin { study: id.clone(), run: 1, kem: "kem of no".into() }));
-        valid(f.node("gb", RunJoin::TYPE, &RunJoin { study: id.clone(), run: 1, kem: "kem of gb".into() }));
+        valid(f.node("no", RunJoin::TYPE, &RunJoin { study: id.clone(), run: 1, kem: kem("no") }));
+        valid(f.node("gb", RunJoin::TYPE, &RunJoin { study: id.clone(), run: 1, kem: kem("gb") }));
         f.all_contribute(&id);
+        valid(f.commit("no", &id, 0, 0));
         f
     }
 
@@ -272,6 +278,10 @@ impl Federation {
         self.seat(member, "signatory", CharterSign::TYPE, &CharterSign { charter })
     }
 
+    pub fn register(&mut self, dictionary: study::Dictionary) -> Status {
+        self.seat("gb", "steward", DictionaryRegister::TYPE, &DictionaryRegister { dictionary })
+    }
+
     pub fn submit(&mut self, study: study::Study) -> Status {
         let plan = plan_of(&study.id);
         self.seat("gb", "scientist", StudySubmit::TYPE, &StudySubmit { study, plan })
@@ -288,11 +298,12 @@ impl Federation {
             allow,
             rules: vec!["floor/example".into()],
             policy: Digest::of(FLOOR.as_bytes()),
+            as_of: self.state.size,
             input_digest: digest_of(&input),
             input,
             engine: "4".into(),
             lease_until: if leased { self.time + 23 * HOUR } else { 0 },
-            kem: (stage == Stage::Contribute && allow).then(|| format!("kem of {member}")),
+            kem: (stage == Stage::Contribute && allow).then(|| kem(member)),
         }
     }
 
@@ -328,8 +339,8 @@ impl Federation {
     }
 
     pub fn set(&mut self, aggregator: &str, study: &str, run: u32, contributors: Vec<String>) -> Status {
-        let kem = format!("kem of {aggregator}");
-        let body = RunSet { study: study.into(), run, contributors, plan: plan_of(study), kem };
+        let (plan, kem) = (plan_of(study), kem(aggregator));
+        let body = RunSet { study: study.into(), run, contributors, plan, kem };
         self.node(aggregator, RunSet::TYPE, &body)
     }
 
@@ -388,6 +399,7 @@ pub fn dataset(name: &str) -> DatasetRegister {
         name: name.into(),
         title: "International Stroke Trial".into(),
         dictionary: "ist-core/1".into(),
+        dictionary_digest: dictionary().digest().unwrap(),
         mapping: Digest::of(b"salted mapping"),
         mapping_tested: true,
         legal_basis: "scientific research".into(),

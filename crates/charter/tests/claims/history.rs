@@ -1,6 +1,7 @@
 //! Earlier runs over a dataset, in the order of their first set: what a later run must equal or differ from enough.
 
 use crate::federation::*;
+use charter::Stage;
 use std::collections::BTreeSet;
 
 /// Two approved studies over one dataset; nothing set yet.
@@ -68,15 +69,38 @@ fn an_equal_population_and_another_dataset_are_no_history() {
 }
 
 #[test]
-fn a_lost_run_still_counts_against_the_next_set_of_its_own_study() {
-    // What it opened before it was lost is known: nine, then eight, would show the ninth (A2).
-    let mut f = Federation::approved(named("asked"));
-    valid(f.set("ch", "asked", 1, everyone()));
-    valid(f.set("se", "asked", 1, everyone()));
-    valid(f.lose("gb", "asked", 1));
-    valid(f.revoke("gb", "asked"));
-    valid(f.set("ch", "asked", 2, without("gb")));
-    let index = f.state.studies["asked"].runs[&2].first;
-    let sets = f.state.earlier_sets("asked", 2, "ist", index);
-    assert_eq!(sets, [everyone().into_iter().collect::<BTreeSet<_>>()]);
+fn a_lost_run_that_may_have_opened_something_stays_history_and_one_that_could_not_does_not() {
+    for opened in [true, false] {
+        let mut f = Federation::approved(named("asked"));
+        valid(f.set("ch", "asked", 1, everyone()));
+        valid(f.set("se", "asked", 1, everyone()));
+        if opened {
+            f.all_contribute("asked");
+        } else {
+            MEMBERS[1..].iter().for_each(|m| valid(f.gate(m, "asked", Stage::Contribute, true)));
+        }
+        valid(f.lose("gb", "asked", 1));
+        valid(f.revoke("gb", "asked"));
+        valid(f.set("ch", "asked", 2, without("gb")));
+        valid(f.submit(aged("young", 60)));
+        let sets = f.state.earlier_sets("asked", 2, "ist", f.state.studies["asked"].runs[&2].first);
+        let before_second = f.state.earlier_populations("young", "ist", f.state.size - 2);
+        if opened {
+            // Nine, then eight, would show the ninth (A2).
+            assert_eq!(sets, [everyone().into_iter().collect::<BTreeSet<_>>()]);
+            assert_eq!(before_second.len(), 1);
+        } else {
+            assert!(sets.is_empty() && before_second.is_empty());
+        }
+    }
+}
+
+#[test]
+fn a_run_lost_after_the_fact_is_history_for_what_was_set_before_its_loss() {
+    let mut f = two(aged("old", 120), aged("young", 60));
+    valid(f.set("ch", "old", 1, everyone()));
+    valid(f.set("ch", "young", 1, everyone()));
+    valid(f.lose("it", "old", 1));
+    assert_eq!(earlier(&f, "young"), ["old"], "else members that folded further would see another plan");
+    assert!(f.state.earlier_populations("young", "ist", f.state.size).iter().all(|e| e.study != "old"));
 }

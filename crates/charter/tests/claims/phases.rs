@@ -177,8 +177,9 @@ fn a_study_runs_from_the_first_set_until_its_release() {
     valid(f.set("ch", "aspirin", 1, everyone()));
     assert_eq!(f.phase("aspirin"), Phase::Running { run: 1 });
     valid(f.set("se", "aspirin", 1, everyone()));
-    valid(f.node("no", RunJoin::TYPE, &RunJoin { study: "aspirin".into(), run: 1, kem: "k".into() }));
+    valid(f.node("no", RunJoin::TYPE, &RunJoin { study: "aspirin".into(), run: 1, kem: kem("no") }));
     f.all_contribute("aspirin");
+    valid(f.commit("no", "aspirin", 0, 0));
     valid(f.verdict("no", "aspirin", true));
     assert_eq!(f.phase("aspirin"), Phase::Running { run: 1 });
     valid(f.release_gate("no", "aspirin", true));
@@ -215,7 +216,8 @@ fn a_withheld_output_stays_withheld_and_is_not_asked_again() {
 
 #[test]
 fn a_phase_has_an_answer_at_any_time() {
-    for f in [Federation::asked(aspirin()), Federation::approved(aspirin()), Federation::released(aspirin())] {
+    for f in [Federation::asked(aspirin()), Federation::approved(aspirin()), Federation::released(aspirin())]
+    {
         for now in [i64::MIN, -1, 0, START, i64::MAX] {
             assert!(f.state.phase("aspirin", now).is_some());
         }

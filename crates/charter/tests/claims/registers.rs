@@ -54,14 +54,16 @@ fn a_schedule_cannot_be_replaced_by_its_owner_alone() {
 fn a_dictionary_is_registered_once_and_keeps_its_own_rules() {
     let mut f = Federation::agreed();
     let register = |dictionary| DictionaryRegister { dictionary };
-    let odd = study::Dictionary { max_rows: 1000, ..dictionary() };
-    void(f.node("gb", DictionaryRegister::TYPE, &register(odd)), "dictionary breaks its own rules");
-    valid(f.node("gb", DictionaryRegister::TYPE, &register(dictionary())));
+    let steward = "actor holds no steward seat of the issuer";
+    void(f.node("gb", DictionaryRegister::TYPE, &register(dictionary())), steward);
+    void(f.seat("gb", "scientist", DictionaryRegister::TYPE, &register(dictionary())), steward);
+    void(f.register(study::Dictionary { max_rows: 1000, ..dictionary() }), "dictionary breaks its own rules");
+    valid(f.register(dictionary()));
     let other = study::Dictionary { title: "Another".into(), ..dictionary() };
-    void(f.node("it", DictionaryRegister::TYPE, &register(other)), "dictionary registered before");
+    void(f.seat("it", "steward", DictionaryRegister::TYPE, &register(other)), "dictionary registered before");
     assert_eq!(f.state.dictionaries["ist-core/1"].0, dictionary());
     let next = study::Dictionary { id: "ist-core/2".into(), ..dictionary() };
-    valid(f.node("it", DictionaryRegister::TYPE, &register(next)));
+    valid(f.seat("it", "steward", DictionaryRegister::TYPE, &register(next)));
 }
 
 #[test]
@@ -71,7 +73,7 @@ fn a_dataset_is_registered_by_its_own_steward_with_all_that_a_gate_asks_for() {
         f.would(|f| f.seat("it", "steward", DatasetRegister::TYPE, body))
     };
     void(register(&f, &dataset("ist")), "dictionary not registered");
-    valid(f.node("gb", DictionaryRegister::TYPE, &DictionaryRegister { dictionary: dictionary() }));
+    valid(f.register(dictionary()));
     let with = |edit: fn(&mut DatasetRegister)| {
         let mut body = dataset("ist");
         edit(&mut body);
@@ -80,6 +82,8 @@ fn a_dataset_is_registered_by_its_own_steward_with_all_that_a_gate_asks_for() {
     void(register(&f, &dataset("")), "malformed dataset name");
     void(register(&f, &dataset("ist@gb")), "malformed dataset name");
     void(register(&f, &with(|d| d.retention = "2030-02-30".into())), "malformed retention date");
+    let other = "another dictionary than the owner named";
+    void(register(&f, &with(|d| d.dictionary_digest = Digest::of(b"another dictionary"))), other);
     void(register(&f, &with(|d| d.legal_basis = "  ".into())), "legal basis or purposes missing");
     void(register(&f, &with(|d| d.purposes.clear())), "legal basis or purposes missing");
     let steward = "actor holds no steward seat of the issuer";

@@ -18,7 +18,7 @@ fn both_aggregators_seal_the_contributors_by_signing_alike() {
         run: 1,
         contributors: everyone(),
         plan: Digest::of(b"another plan"),
-        kem: "k".into(),
+        kem: kem("se"),
     };
     void(f.would(|f| f.node("se", RunSet::TYPE, &body)), differs);
     valid(f.set("se", "aspirin", 1, everyone()));
@@ -59,7 +59,7 @@ fn a_set_is_exactly_the_members_whose_stewards_said_yes_in_order() {
 #[test]
 fn runs_are_counted_from_one_without_gaps() {
     let mut f = Federation::approved(aspirin());
-    for run in [0, 2, u32::MAX] {
+    for run in [0, 2, 3] {
         void(f.would(|f| f.set("ch", "aspirin", run, everyone())), "not the next run");
     }
     valid(f.set("ch", "aspirin", 1, everyone()));
@@ -71,6 +71,24 @@ fn runs_are_counted_from_one_without_gaps() {
     valid(f.set("se", "aspirin", 2, everyone()));
     assert_eq!(f.phase("aspirin"), Phase::Running { run: 2 });
     assert_eq!(f.state.run_order, [("aspirin".to_string(), 1), ("aspirin".to_string(), 2)]);
+}
+
+#[test]
+fn a_study_is_run_at_most_three_times() {
+    let mut f = Federation::approved(aspirin());
+    for run in 1..=charter::fold::MAX_RUNS {
+        valid(f.set("ch", "aspirin", run, everyone()));
+        valid(f.lose("it", "aspirin", run));
+    }
+    void(f.set("ch", "aspirin", charter::fold::MAX_RUNS + 1, everyone()), "too many runs");
+}
+
+#[test]
+fn a_run_that_was_given_up_takes_no_more_receipts() {
+    let mut f = Federation::sealed(aspirin());
+    valid(f.lose("it", "aspirin", 1));
+    void(f.gate("it", "aspirin", Stage::Contribute, true), "the run was given up");
+    assert!(!f.state.studies["aspirin"].runs[&1].may_open());
 }
 
 #[test]
@@ -88,7 +106,7 @@ fn no_run_begins_after_the_studys_last_day() {
 #[test]
 fn only_collector_and_recipients_join_each_once() {
     let mut f = Federation::sealed(aspirin());
-    let join = |run: u32| RunJoin { study: "aspirin".into(), run, kem: "k".into() };
+    let join = |run: u32| RunJoin { study: "aspirin".into(), run, kem: kem("se") };
     void(f.node("it", RunJoin::TYPE, &join(1)), "issuer neither collects nor receives");
     void(f.node("ch", RunJoin::TYPE, &join(1)), "issuer neither collects nor receives");
     void(f.node("no", RunJoin::TYPE, &join(2)), "no such run");
@@ -122,6 +140,9 @@ fn no_verdict_before_every_contributors_receipt() {
     MEMBERS.iter().skip(1).for_each(|m| valid(f.gate(m, "aspirin", Stage::Contribute, true)));
     void(f.verdict("no", "aspirin", true), "contributors have no receipts");
     valid(f.gate("gb", "aspirin", Stage::Contribute, true));
+    void(f.verdict("no", "aspirin", true), "no sum of the guard was committed to");
+    void(f.verdict("no", "aspirin", false), "no sum of the guard was committed to");
+    valid(f.commit("no", "aspirin", 0, 0));
     void(f.verdict("ch", "aspirin", true), "issuer is not the collector");
     valid(f.verdict("no", "aspirin", true));
     assert_eq!(f.state.studies["aspirin"].runs[&1].verdict, Some((true, f.state.size - 1)));
@@ -176,6 +197,17 @@ fn a_release_has_the_lineage_of_its_run() {
     void(publish(|r| r.plan = Digest::of(b"another plan")), "lineage differs from the run");
     void(publish(|r| r.contributors = without("gb")), "lineage differs from the run");
     void(publish(|r| r.contributors.reverse()), "lineage differs from the run");
+    let readers = "recipients differ from the study's";
+    void(publish(|r| r.recipients = vec!["it".into()]), readers);
+    void(publish(|r| r.recipients.clear()), readers);
+    void(publish(|r| r.sealed.clear()), readers);
+    // To nobody at all, or twice to one.
+    void(publish(|r| (r.recipients, r.sealed) = Default::default()), readers);
+    let twice = |r: &mut ReleasePublish| {
+        r.recipients = vec!["gb".into(); 2];
+        r.sealed = vec![Digest::of(b"sealed output"); 2];
+    };
+    void(publish(twice), readers);
     void(publish(|r| r.run = 2), "no such run");
     void(publish(|r| r.study = "other".into()), "no such study");
     valid(publish(|_| ()));
@@ -197,6 +229,8 @@ fn anyone_with_a_part_in_a_run_may_give_it_up_and_nobody_else() {
     }
     // A recipient has no part in the computation.
     void(f.would(|f| f.lose("ar", "asked", 1)), "issuer has no part in the run");
+    let long = RunLost { study: "asked".into(), run: 1, reason: "x".repeat(65) };
+    void(f.would(|f| f.node("gb", RunLost::TYPE, &long)), "reason longer than 64 bytes");
     void(f.would(|f| f.lose("gb", "asked", 2)), "no such run");
     void(f.would(|f| f.lose("gb", "other", 1)), "no such study");
     valid(f.lose("gb", "asked", 1));

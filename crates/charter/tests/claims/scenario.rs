@@ -54,7 +54,7 @@ pub fn whole() -> Federation {
     valid(f.set("ch", "old", 1, everyone()));
     valid(f.set("se", "old", 1, everyone()));
     for reader in ["no", "gb"] {
-        let kem = format!("kem of {reader}");
+        let kem = kem(reader);
         valid(f.node(reader, RunJoin::TYPE, &RunJoin { study: "old".into(), run: 1, kem }));
     }
     f.all_contribute("old");
@@ -71,6 +71,7 @@ pub fn whole() -> Federation {
     valid(f.set("se", "young", 1, everyone()));
     valid(f.set("ch", "young", 1, everyone()));
     f.all_contribute("young");
+    valid(f.commit("no", "young", 0, 0));
     valid(f.verdict("no", "young", true));
     valid(f.verdict("no", "young", false));
     valid(f.lose("it", "young", 1));
@@ -83,9 +84,6 @@ pub fn whole() -> Federation {
 
     valid(f.submit(study::Study { id: "refused".into(), ..aspirin() }));
     valid(f.gate("au", "refused", Stage::Propose, false));
-    void(
-        f.vote("au", "refused", VoteChoice::Yes),
-        "the issuer's own gate refuses; no vote can override it",
-    );
+    void(f.vote("au", "refused", VoteChoice::Yes), "the issuer's own gate refuses; no vote can override it");
     f
 }

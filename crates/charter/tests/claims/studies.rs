@@ -49,7 +49,7 @@ fn a_study_names_members_registered_datasets_and_a_registered_dictionary() {
     void(ask(|s| s.analyses.clear()), broken);
     let mut f = Federation::ready();
     let next = study::Dictionary { id: "ist-core/2".into(), ..dictionary() };
-    valid(f.node("it", DictionaryRegister::TYPE, &DictionaryRegister { dictionary: next }));
+    valid(f.register(next));
     let moved = study::Study { dictionary: "ist-core/2".into(), ..aspirin() };
     void(f.submit(moved), "names a dataset of another dictionary");
 }
@@ -74,10 +74,37 @@ fn a_receipt_must_carry_the_input_that_its_digest_names() {
 }
 
 #[test]
+fn a_gate_decides_on_a_state_that_was_there() {
+    let f = Federation::asked(aspirin());
+    let as_of = |as_of: u64| {
+        let receipt = GateReceipt { as_of, ..f.receipt("it", "aspirin", Stage::Propose, true) };
+        f.would(|f| f.node("it", GateReceipt::TYPE, &receipt))
+    };
+    valid(as_of(f.state.size));
+    void(as_of(f.state.size + 1), "decided on a state that was not there yet");
+}
+
+#[test]
+fn a_run_key_has_the_length_and_letters_of_one() {
+    let f = Federation::sealed(aspirin());
+    let keyed = |kem: String| {
+        let receipt = GateReceipt { kem: Some(kem), ..f.receipt("it", "aspirin", Stage::Contribute, true) };
+        f.would(|f| f.node("it", GateReceipt::TYPE, &receipt))
+    };
+    valid(keyed(kem("it")));
+    for wrong in ["".into(), "k".into(), kem("it").to_uppercase(), kem("it")[1..].into(), kem("it") + "0"] {
+        void(keyed(wrong), "malformed key");
+    }
+    let join = RunJoin { study: "aspirin".into(), run: 1, kem: "k".into() };
+    void(f.would(|f| f.node("no", RunJoin::TYPE, &join)), "malformed key");
+}
+
+#[test]
 fn a_lease_is_no_longer_than_the_charter_allows() {
     let mut f = Federation::sealed(aspirin());
     let leased = |f: &Federation, until: i64| {
-        let receipt = GateReceipt { lease_until: until, ..f.receipt("it", "aspirin", Stage::Contribute, true) };
+        let receipt =
+            GateReceipt { lease_until: until, ..f.receipt("it", "aspirin", Stage::Contribute, true) };
         f.would(|f| f.node("it", GateReceipt::TYPE, &receipt))
     };
     f.time += 5000;
@@ -117,7 +144,7 @@ fn a_gate_speaks_in_a_run_once_after_its_contributors_are_fixed() {
     void(f.gate("it", "aspirin", Stage::Contribute, false), "verdict given before");
     let run = &f.state.studies["aspirin"].runs[&1];
     assert_eq!(run.receipts.keys().collect::<Vec<_>>(), ["it"]);
-    assert_eq!(run.receipts["it"].kem.as_deref(), Some("kem of it"));
+    assert_eq!(run.receipts["it"].kem.as_deref(), Some(kem("it").as_str()));
 }
 
 #[test]

@@ -64,6 +64,12 @@ fn search(house: &House, lines: &Lines) {
     }
 }
 
+/// That the node told its own log what is wrong, in these words.
+fn told(house: &House, lines: &Lines, words: &str) {
+    let log = String::from_utf8_lossy(&lines.0.lock().unwrap()).to_string();
+    assert!(log.contains(words) || house.errors.iter().any(|(_, e)| e.contains(words)), "{:?}", house.errors);
+}
+
 fn logged<T>(f: impl FnOnce() -> T) -> (T, Lines) {
     let lines = Lines::default();
     let subscriber = tracing_subscriber::fmt()
@@ -105,7 +111,7 @@ fn a_source_that_no_longer_fits_ends_the_run_and_quotes_nothing() {
         house.settle_or(200);
         house
     });
-    assert!(house.errors.iter().any(|(id, e)| id == "it" && e.contains("does not fit")), "{:?}", house.errors);
+    told(&house, &lines, "does not fit");
     assert_eq!(house.contributions_of("it"), 0);
     assert!(house.frames("opening").is_empty());
     assert!(house.node("gb").state().studies["deaths"].runs[&1].lost.is_some(), "the run is given up");
@@ -124,7 +130,7 @@ fn a_source_that_is_gone_ends_the_run_and_names_no_path() {
         house.settle_or(200);
         house
     });
-    assert!(house.errors.iter().any(|(id, e)| id == "it" && e.contains("cannot be read")), "{:?}", house.errors);
+    told(&house, &lines, "cannot be read");
     assert!(house.node("gb").state().studies["deaths"].runs[&1].lost.is_some(), "the run is given up");
     search(&house, &lines);
 }

@@ -169,7 +169,8 @@ impl Setup {
             let Some(rows) = rows else { continue };
             let data = house.folder(id).join(&folder);
             std::fs::create_dir_all(&data).unwrap();
-            for (name, text) in [("ist.csv", rows.as_str()), ("mapping.toml", MAPPING), ("dictionary.toml", DICTIONARY)]
+            for (name, text) in
+                [("ist.csv", rows.as_str()), ("mapping.toml", MAPPING), ("dictionary.toml", DICTIONARY)]
             {
                 std::fs::write(data.join(name), text).unwrap();
             }
@@ -181,7 +182,9 @@ impl Setup {
             }
         }
         house.settle();
-        for (id, ..) in members.iter().filter(|(id, ..)| !unscheduled.contains(id) && !unconfirmed.contains(id)) {
+        for (id, ..) in
+            members.iter().filter(|(id, ..)| !unscheduled.contains(id) && !unconfirmed.contains(id))
+        {
             house.must(id, Command::PolicyConfirm { seat: format!("{id}-counsel") });
         }
         house.settle();
@@ -358,7 +361,7 @@ impl House {
             for (size, line) in node.take_cosignatures().unwrap() {
                 self.hub.cosign(size, &line);
             }
-            for (name, bytes) in node.queued().unwrap() {
+            for (name, bytes) in node.queued(now).unwrap() {
                 let signed = SignedStatement::from_bytes(&bytes).unwrap();
                 if (self.keep_out)(&id, &signed) {
                     continue;
@@ -520,7 +523,14 @@ impl House {
     }
 
     /// A statement in a member's name and under its key, which its node knows nothing of; straight into the log.
-    pub fn say_as<T: Serialize>(&mut self, id: &str, kind: &str, subject: &str, actor: &str, body: &T) -> Digest {
+    pub fn say_as<T: Serialize>(
+        &mut self,
+        id: &str,
+        kind: &str,
+        subject: &str,
+        actor: &str,
+        body: &T,
+    ) -> Digest {
         let mut statement = Statement::new(kind, subject, id, actor, body).unwrap();
         statement.valid_from = Some(self.now);
         let signed = SignedStatement::sign(statement, &self.node(id).keys().sign()).unwrap();
@@ -528,7 +538,15 @@ impl House {
     }
 
     /// A frame under a member's key, which its node knows nothing of.
-    pub fn frame_as(&self, from: &str, key_of: &str, to: &str, kind: &str, like: &Frame, body: Vec<u8>) -> Vec<u8> {
+    pub fn frame_as(
+        &self,
+        from: &str,
+        key_of: &str,
+        to: &str,
+        kind: &str,
+        like: &Frame,
+        body: Vec<u8>,
+    ) -> Vec<u8> {
         let place = like.place.clone();
         let frame = Frame::new(from, to, kind, like.federation, place, like.context, body);
         frame.sign(&self.node(key_of).keys().sign()).unwrap().bytes().to_vec()
@@ -536,7 +554,8 @@ impl House {
 
     /// What became of a statement: `None` if it holds, else why it is void. Panics if it is not in force.
     pub fn void(&self, id: Digest) -> Option<String> {
-        let at = self.hub.entries.iter().position(|e| Entry::from_bytes(e).unwrap().signed.id() == id).unwrap();
+        let at =
+            self.hub.entries.iter().position(|e| Entry::from_bytes(e).unwrap().signed.id() == id).unwrap();
         match &self.node("gb").state().statuses[at] {
             charter::Status::Valid => None,
             charter::Status::Void(why) => Some(why.clone()),
@@ -564,7 +583,9 @@ impl House {
     pub fn evidence(&mut self, id: &str) -> Vec<String> {
         let status = self.cmd(id, Command::Status);
         let list = status.data["evidence"].as_array().unwrap().clone();
-        list.iter().map(|e| format!("{}: {}", e["from"].as_str().unwrap(), e["what"].as_str().unwrap())).collect()
+        list.iter()
+            .map(|e| format!("{}: {}", e["from"].as_str().unwrap(), e["what"].as_str().unwrap()))
+            .collect()
     }
 
     /// Whether some evidence at `id` begins with `from` and contains `what`.

@@ -19,10 +19,22 @@ fn votes_count_once_in_time_by_the_steward_of_the_data_on_the_document_itself() 
     house.ask(&count("deaths"));
     let other = Digest::of(b"another document");
     let cases = [
-        (vote(&mut house, "it", "it-scientist", VoteChoice::Yes, None), Some("actor holds no steward seat of the issuer")),
-        (vote(&mut house, "it", "gb-steward", VoteChoice::Yes, None), Some("actor holds no steward seat of the issuer")),
-        (vote(&mut house, "it", "it-steward", VoteChoice::Yes, Some(other)), Some("votes on another document")),
-        (vote(&mut house, "no", "no-steward", VoteChoice::Yes, None), Some("issuer is not in the electorate")),
+        (
+            vote(&mut house, "it", "it-scientist", VoteChoice::Yes, None),
+            Some("actor holds no steward seat of the issuer"),
+        ),
+        (
+            vote(&mut house, "it", "gb-steward", VoteChoice::Yes, None),
+            Some("actor holds no steward seat of the issuer"),
+        ),
+        (
+            vote(&mut house, "it", "it-steward", VoteChoice::Yes, Some(other)),
+            Some("votes on another document"),
+        ),
+        (
+            vote(&mut house, "no", "no-steward", VoteChoice::Yes, None),
+            Some("issuer is not in the electorate"),
+        ),
         (vote(&mut house, "it", "it-steward", VoteChoice::No, None), None),
         (vote(&mut house, "it", "it-steward", VoteChoice::Yes, None), Some("voted before")),
     ];
@@ -115,12 +127,22 @@ fn a_study_that_cannot_be_planned_stops_no_other_study() {
         })
         .collect();
     let columns = [
-        "deficit_face", "deficit_arm", "deficit_leg", "deficit_speech", "deficit_hemianopia",
-        "deficit_visuospatial", "deficit_brainstem", "deficit_other", "month",
+        "deficit_face",
+        "deficit_arm",
+        "deficit_leg",
+        "deficit_speech",
+        "deficit_hemianopia",
+        "deficit_visuospatial",
+        "deficit_brainstem",
+        "deficit_other",
+        "month",
     ];
     let text = study("a-monster", &columns, &tables.join("\n"));
     let parsed = study::Study::parse("study.toml", &text).unwrap();
-    assert!(analysis::plan(&parsed, &crate::pooled::dictionary(), Vec::new()).is_err(), "it cannot be planned");
+    assert!(
+        analysis::plan(&parsed, &crate::pooled::dictionary(), Vec::new()).is_err(),
+        "it cannot be planned"
+    );
     let body = StudySubmit { study: parsed, plan: Digest::of(b"") };
     house.say_as("gb", StudySubmit::TYPE, "a-monster", "gb-scientist", &body);
     house.settle();
@@ -175,7 +197,11 @@ fn a_second_different_contribution_is_refused_and_named() {
     house.ask_and_approve("deaths", &count("deaths"));
     house.settle();
     for id in ["ch", "se"] {
-        assert!(house.holds_against(id, "gb", "repeats its place with other bytes"), "{:?}", house.evidence(id));
+        assert!(
+            house.holds_against(id, "gb", "repeats its place with other bytes"),
+            "{:?}",
+            house.evidence(id)
+        );
     }
     assert!(house.released("deaths"), "the first counts");
 }

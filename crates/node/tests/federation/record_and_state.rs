@@ -54,7 +54,8 @@ fn contributors_collector_and_recipient_may_start_again_within_a_run() {
     house.ask_and_approve("fit", &regression("fit"));
     for round in 1..4 {
         house.until("the next round", |h| {
-            h.frames("opening").iter().filter(|f| f.place.stage == 1).map(|f| f.place.round + 1).max() >= Some(round)
+            h.frames("opening").iter().filter(|f| f.place.stage == 1).map(|f| f.place.round + 1).max()
+                >= Some(round)
         });
         for id in ["it", "no", "gb"] {
             house.restart(id);
@@ -65,8 +66,12 @@ fn contributors_collector_and_recipient_may_start_again_within_a_run() {
     assert!(house.released("fit"), "{:?}", house.phase("fit"));
     assert_eq!(house.node("gb").state().studies["fit"].runs.len(), 1);
     for id in ["it", "gb"] {
-        let mut slots: Vec<_> =
-            house.frames("contribution").into_iter().filter(|f| f.from == id).map(|f| (f.place, f.to)).collect();
+        let mut slots: Vec<_> = house
+            .frames("contribution")
+            .into_iter()
+            .filter(|f| f.from == id)
+            .map(|f| (f.place, f.to))
+            .collect();
         let all = slots.len();
         slots.sort();
         slots.dedup();

@@ -1,6 +1,6 @@
 //! Stops act at once, alone, in the middle of a round, and whether or not the relay helps.
 
-use crate::house::{House, honest, count, SIX};
+use crate::house::{House, SIX, count, honest};
 use node::control::Command;
 use wire::SignedFrame;
 
@@ -9,7 +9,10 @@ fn with_shares_waiting() -> House {
     let mut house = House::eight();
     house.ask_and_approve("deaths", &count("deaths"));
     house.until("all permits", |h| {
-        h.node("it").state().studies["deaths"].runs.get(&1).is_some_and(|r| r.receipts.len() == 6 && r.joined.len() == 2)
+        h.node("it").state().studies["deaths"]
+            .runs
+            .get(&1)
+            .is_some_and(|r| r.receipts.len() == 6 && r.joined.len() == 2)
     });
     house.cut.insert("it".into());
     for _ in 0..10 {
