@@ -272,7 +272,9 @@ impl View<'_> {
         let (dictionary, _) = self.state.dictionaries.get(&study.dictionary).ok_or_else(|| {
             NodeError::Input(format!("dictionary `{}` is not registered", study.dictionary))
         })?;
-        let earlier = self.state.earlier_populations(&study.id, &study.dataset, index);
+        let mut earlier = self.state.earlier_populations(&study.id, &study.dataset, index);
+        // The same population differs by nobody. The state knows that of a study it holds, not of a draft.
+        earlier.retain(|e| e.population != study.population);
         let names = earlier.iter().map(|e| e.study.clone()).collect();
         // A dictionary's id is registered once, and names it for ever.
         let key = (Digest::of(&record::canon::to_bytes(study)?), names);
