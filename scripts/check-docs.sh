@@ -10,6 +10,7 @@
 #   <!-- run until -->       it is tried again, for a minute at most, until it does and shows what is said
 #   <!-- run background -->  it runs until the end of the document
 #   <!-- shows -->           before a text block: each of its lines is part of a line that was printed; `...` is any
+#   <!-- shows roughly -->   the same, whatever the numbers
 #
 # Blocks run in order, in one temporary folder, with what they exported. Also checked: links to files, the table of
 # statement types, and that every test named in a document exists.
@@ -53,7 +54,7 @@ printf '' > "$tmp/exports"
 split() {
   awk -v out="$2" '
     /^<!-- run.* -->$/ { how = $0; sub(/^<!-- /, "", how); sub(/ -->$/, "", how); next }
-    /^<!-- shows -->$/ { shows = 1; next }
+    /^<!-- shows( roughly)? -->$/ { shows = 1; if (/roughly/) print > (name ".roughly"); next }
     /^```sh$/ && how != "" { n++; name = sprintf("%s/%03d", out, n); print how > (name ".how"); print NR > (name ".line"); how = ""; to = name ".code"; next }
     /^```text$/ && shows { shows = 0; to = name ".shows"; next }
     /^```$/ { if (to != "") close(to); to = ""; next }
@@ -62,9 +63,15 @@ split() {
   ' "$1"
 }
 
-# Whether everything in $1 was printed in $2; names what was not in $3.
+# Whether everything in $1 was printed in $2; names what was not in $3. $1 without ending has its marks beside it.
 shown() {
+  local line
   : > "$3"
+  if [ -e "${1%.shows}.roughly" ]; then
+    sed -E 's/[0-9]+/0/g' "$1" > "$tmp/said"
+    sed -E 's/[0-9]+/0/g' "$2" > "$tmp/printed"
+    set -- "$tmp/said" "$tmp/printed" "$3"
+  fi
   while IFS= read -r line; do
     case $line in '' | ...) continue ;; esac
     grep -qF -- "$line" "$2" || printf '%s\n' "$line" >> "$3"

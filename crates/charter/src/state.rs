@@ -262,6 +262,8 @@ pub enum Phase {
         /// Its number.
         run: u32,
     },
+    /// Every run was given up; whoever asks looks into it and asks again.
+    GivenUp,
     /// The output was withheld by disclosure control.
     Withheld,
     /// The output was released.
@@ -363,6 +365,9 @@ impl State {
                 || run.release_gate.as_ref().is_some_and(|g| !g.allow)
             {
                 return Some(Phase::Withheld);
+            }
+            if run.lost.is_some() && *number >= crate::fold::MAX_RUNS {
+                return Some(Phase::GivenUp);
             }
             if run.lost.is_none() {
                 let denied: Vec<String> =

@@ -759,6 +759,7 @@ pub fn phase_words(phase: Option<&Phase>) -> String {
         Some(Phase::Lapsed) => "lapsed: the decision closed without enough votes".into(),
         Some(Phase::Approved { contributors }) => format!("approved; {} contribute", contributors.join(", ")),
         Some(Phase::Running { run }) => format!("run {run} is going on"),
+        Some(Phase::GivenUp) => "given up: every run broke; ask again under a new id".into(),
         Some(Phase::Withheld) => "withheld by disclosure control".into(),
         Some(Phase::Released { run }) => format!("released (run {run})"),
     }

@@ -235,8 +235,11 @@ fn anyone_with_a_part_in_a_run_may_give_it_up_and_nobody_else() {
     void(f.would(|f| f.lose("gb", "other", 1)), "no such study");
     valid(f.lose("gb", "asked", 1));
     let mut again = f.clone();
-    valid(again.lose("no", "asked", 1));
+    let other = RunLost { study: "asked".into(), run: 1, reason: "another".into() };
+    valid(again.node("no", RunLost::TYPE, &other));
     assert_eq!(bare(&f.state), bare(&again.state), "the first reason stays");
+    let run = &f.state.studies["asked"].runs[&1];
+    assert_eq!((run.lost.as_deref(), run.lost_at), (Some("no-progress"), Some(f.state.size - 1)));
 }
 
 #[test]
