@@ -407,12 +407,8 @@ impl Demo {
             check.data.get("transfers").and_then(Value::as_array).map_or(0, Vec::len),
             path.display()
         ));
-        let mut shown = 0;
-        for line in check.text.lines().skip_while(|l| !l.starts_with("transfer basis")).skip(1) {
-            if !line.starts_with("  ") || shown == 6 {
-                break;
-            }
-            shown += 1;
+        let pairs = check.text.lines().skip_while(|l| !l.starts_with("transfer basis")).skip(1);
+        for line in pairs.take_while(|l| l.starts_with("  ")).take(6) {
             self.story.say(format!("     {}", line.trim()));
         }
         self.must("gb", Command::StudySubmit { file, text })?;

@@ -86,7 +86,7 @@ fn a_served_node_refuses_what_is_malformed_with_its_place_and_changes_nothing() 
         read(demo().dir.join("studies/aspirin.toml")).replace("requester = \"gb\"", "requester = \"se\"");
     let studies = [
         ("no TOML", study.replace("[protection]", "[protection"), None, "[protection"),
-        ("an unknown key", study.replace("purpose =", "purpoze ="), None, "purpoze"),
+        ("an unknown key", study.replace("purpose =", "weather = \"fine\"\npurpose ="), None, "weather"),
         ("a number as text", study.replace("min_cell = 11", "min_cell = \"11\""), None, "\"11\""),
         (
             "a formula",
@@ -243,7 +243,7 @@ fn a_malformed_or_foreign_charter_is_refused_with_its_place_and_joins_nobody() {
     };
     let cases = [
         (sound.replace("sunset = \"2031-12-31\"", "sunset = \"2031-12-32\""), "sunset", "`2031-12-32`"),
-        (sound.replace("quorum = 8", "quorum = 10"), "", "quorum 10"),
+        (sound.replace("quorum = 8", "quorum = 10"), "quorum", "found quorum `10`, expected 1 to 9"),
         (sound.replace("id = \"pl\"", "id = \"Poland\""), "\"Poland\"", "`Poland`"),
         (sound.replace("title = ", "titel = "), "titel", "unknown field `titel`"),
         (sound.replacen("sign = \"", "sign = \"zz", 1), "\"zz", ""),

@@ -3,7 +3,7 @@
 use crate::command::{at, until};
 use crate::federation::{CROSSTAB, EIGHT, Federation, LOGISTIC};
 
-fn all_but<'i>(it: &Federation, one: &'i str) -> Vec<&'static str> {
+fn all_but(it: &Federation, one: &str) -> Vec<&'static str> {
     it.ids().into_iter().filter(|id| *id != one).collect()
 }
 
@@ -117,7 +117,16 @@ fn a_stopped_node_sends_nothing_more_and_the_running_study_releases_nothing() {
     it.at("gb", "study result", &[&study]).exits(1).says("no output yet");
     sound(&it);
 
-    // Started again by its own operator alone, it works again.
+    // Started again by its own operator alone, it works again; and both work while the node is not served.
+    let stopped = || it.ask("pl", "node status", &[])["stopped"].clone();
     it.at("pl", "node resume", &[]).exits(0);
-    assert_eq!(it.ask("pl", "node status", &[])["stopped"], false);
+    assert_eq!(stopped(), false);
+    it.nodes["pl"].signal("KILL");
+    until("the node to be gone", || {
+        let said = it.at("pl", "node stop", &[]);
+        (said.code == 0 && said.out.contains("the node is not being served")).then_some(())
+    });
+    assert_eq!(stopped(), true);
+    it.at("pl", "node resume", &[]).exits(0).says("what it said is kept");
+    assert_eq!(stopped(), false);
 }

@@ -8,6 +8,9 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+/// Study, run, stage, kind, receiver, approval and layout of frames that stand in one line.
+type Key = (String, u32, u32, String, String, i64, String);
+
 #[derive(Default)]
 struct Line {
     frames: u64,
@@ -20,7 +23,7 @@ impl Node {
     /// it: `comity record list` shows those.
     pub fn egress_report(&self, since: i64) -> Result<Reply, NodeError> {
         let rows = self.store.egress(since)?;
-        let mut lines: BTreeMap<(String, u32, u32, String, String, i64, String), Line> = BTreeMap::new();
+        let mut lines: BTreeMap<Key, Line> = BTreeMap::new();
         for Egress { study, run, stage, kind, to, approval, layout, bytes, cells, .. } in &rows {
             let key = (study.clone(), *run, *stage, kind.clone(), to.clone(), *approval, layout.clone());
             let line = lines.entry(key).or_default();

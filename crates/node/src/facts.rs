@@ -50,12 +50,15 @@ pub(crate) struct Asserted {
     pub(crate) check_passed: bool,
 }
 
+/// A plan and its digest, shared.
+type Planned = Arc<(Plan, Digest)>;
+
 /// What is read or computed once: testing a schedule takes longer than many decisions, and a plan is a function of
 /// study, dictionary and the earlier studies that it is measured against.
 #[derive(Default)]
 pub(crate) struct Memo {
     policies: RefCell<BTreeMap<(Digest, Option<Digest>), PolicySet>>,
-    plans: RefCell<BTreeMap<(Digest, Vec<String>), Arc<(Plan, Digest)>>>,
+    plans: RefCell<BTreeMap<(Digest, Vec<String>), Planned>>,
 }
 
 /// The record as a gate sees it.
@@ -268,7 +271,7 @@ impl View<'_> {
     }
 
     /// As [`View::plan_at`], shared.
-    pub(crate) fn shared_plan(&self, study: &Study, index: u64) -> Result<Arc<(Plan, Digest)>, NodeError> {
+    pub(crate) fn shared_plan(&self, study: &Study, index: u64) -> Result<Planned, NodeError> {
         let (dictionary, _) = self.state.dictionaries.get(&study.dictionary).ok_or_else(|| {
             NodeError::Input(format!("dictionary `{}` is not registered", study.dictionary))
         })?;

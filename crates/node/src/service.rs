@@ -15,6 +15,8 @@ use wire::{HubClient, TlsIdentity, WireError};
 
 /// Largest command or answer on the control socket, bytes.
 const MAX_MESSAGE: usize = 64 << 20;
+/// How long a command waits for a folder that another command has.
+const BUSY: Duration = Duration::from_secs(10);
 /// Clock ticks of a quiet node.
 const TICK: Duration = Duration::from_millis(250);
 
@@ -82,8 +84,8 @@ pub fn socket(dir: &Path) -> PathBuf {
     dir.join("control.sock")
 }
 
-/// Takes the folder for one process.
-fn lock(dir: &Path) -> Result<std::fs::File, NodeError> {
+/// Takes the folder for one process; nothing when another has it.
+fn lock(dir: &Path) -> Result<Option<std::fs::File>, NodeError> {
     // Before anything is made there: a folder that holds no node is left as it is.
     crate::Config::read(dir)?;
     let path = dir.join("node.lock");
@@ -94,17 +96,19 @@ fn lock(dir: &Path) -> Result<std::fs::File, NodeError> {
         .open(&path)
         .map_err(|e| NodeError::io(&path, e))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => {
-            Err(NodeError::Input(format!("`{}` is in use by another process of this node", dir.display())))
-        }
+        Ok(()) => Ok(Some(file)),
+        Err(std::fs::TryLockError::WouldBlock) => Ok(None),
         Err(std::fs::TryLockError::Error(e)) => Err(NodeError::io(&path, e)),
     }
 }
 
+fn in_use(dir: &Path) -> NodeError {
+    NodeError::Input(format!("`{}` is in use by another process of this node", dir.display()))
+}
+
 /// Serves a node until `stop` resolves.
 pub async fn serve(dir: &Path, stop: impl Future<Output = ()>) -> Result<(), NodeError> {
-    let _lock = lock(dir)?;
+    let _lock = lock(dir)?.ok_or_else(|| in_use(dir))?;
     let mut node = Node::open(dir)?;
     let (addr, hub_key) = node.hub()?;
     let identity = TlsIdentity::from_seed(&node.keys().tls_seed())?;
@@ -292,30 +296,44 @@ async fn fetch(client: &HubClient, actor: &Actor) -> Result<(), NodeError> {
     Ok(())
 }
 
-/// Sends a command to a running node; without one, opens the folder and answers from there.
+/// Sends a command to a running node; without one, opens the folder and answers from there. Another command that is
+/// doing so, or a node that is about to answer, is waited for.
 pub fn call(dir: &Path, command: Command) -> Result<Reply, NodeError> {
-    use std::io::{Read, Write};
-    let path = socket(dir);
-    match std::os::unix::net::UnixStream::connect(&path) {
-        Ok(mut stream) => {
-            let fail = |e| NodeError::io(&path, e);
-            let bytes = serde_json::to_vec(&command).map_err(|e| NodeError::Input(e.to_string()))?;
-            stream.write_all(&bytes).map_err(fail)?;
-            stream.shutdown(std::net::Shutdown::Write).map_err(fail)?;
-            let mut answer = Vec::new();
-            stream.take(MAX_MESSAGE as u64).read_to_end(&mut answer).map_err(fail)?;
-            serde_json::from_slice(&answer)
-                .map_err(|_| NodeError::Input("the node gave no answer; see its log".into()))
+    let begun = std::time::Instant::now();
+    loop {
+        if let Ok(stream) = std::os::unix::net::UnixStream::connect(socket(dir)) {
+            return converse(dir, stream, &command);
         }
-        Err(_) => {
-            let _lock = lock(dir)?;
+        if let Some(_lock) = lock(dir)? {
             let mut node = Node::open(dir)?;
             let mut reply = node.handle(command, now_ms());
+            node.flush()?;
             if !reply.statements.is_empty() {
                 reply.text.push_str("\nthe node is not being served: what it said is kept and leaves with `comity node serve`");
                 reply.statements.clear();
             }
-            Ok(reply)
+            return Ok(reply);
         }
+        if begun.elapsed() > BUSY {
+            return Err(in_use(dir));
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+fn converse(
+    dir: &Path,
+    mut stream: std::os::unix::net::UnixStream,
+    command: &Command,
+) -> Result<Reply, NodeError> {
+    use std::io::{Read, Write};
+    let path = socket(dir);
+    let fail = |e| NodeError::io(&path, e);
+    let bytes = serde_json::to_vec(command).map_err(|e| NodeError::Input(e.to_string()))?;
+    stream.write_all(&bytes).map_err(fail)?;
+    stream.shutdown(std::net::Shutdown::Write).map_err(fail)?;
+    let mut answer = Vec::new();
+    stream.take(MAX_MESSAGE as u64).read_to_end(&mut answer).map_err(fail)?;
+    serde_json::from_slice(&answer)
+        .map_err(|_| NodeError::Input("the node gave no answer; see its log".into()))
 }

@@ -238,8 +238,8 @@ fn try_verify(bytes: &[u8], pin: Option<Digest>) -> Result<Reply, Vec<String>> {
             run.sets.keys().cloned().collect::<Vec<_>>().join(" and "),
             run.receipts.len(),
             match run.verdict {
-                Some((true, _)) => "passed (asserted by the collector)",
-                Some((false, _)) => "withheld (asserted by the collector)",
+                Some((true, _)) => "passed (the collector says, and every contributor judged for itself)",
+                Some((false, _)) => "withheld (the collector says)",
                 None => "open",
             },
             match &run.release {

@@ -470,9 +470,10 @@ impl Node {
         let _ = writeln!(out, "\nwhat would leave each site, in {} numbers at most:", plan.numbers_opened());
         for (i, stage) in plan.stages.iter().enumerate() {
             let (what, who) = match stage.kind {
-                StageKind::Guard => {
-                    ("sizes for the release check", "collector alone; only a verdict comes out")
-                }
+                StageKind::Guard => (
+                    "sizes for the release check",
+                    "collector and contributors, who each judge it; only a verdict comes out",
+                ),
                 StageKind::Once => ("sums", "collector alone"),
                 StageKind::Iterate { .. } => {
                     ("sums of one iteration", "collector and contributors, who replay the step")
