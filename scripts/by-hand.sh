@@ -5,14 +5,15 @@
 #   scripts/by-hand.sh eight DATA DIR     eight members, the fewest that may compute, answer a study
 #
 # DATA is a folder that `comity demo --dir DATA` left: each member's rows are taken from DATA/<member>/data.
-# DIR is a folder to make. `comity` is the one on PATH, or $COMITY. The hub listens on $LISTEN.
+# DIR is a folder to make. `comity` is the one on PATH, or the file of that name that $COMITY gives. The hub
+# listens on $LISTEN, 127.0.0.1:7400 by default.
 set -euo pipefail
 
 how=${1:?three or eight} data=${2:?a folder left by comity demo} dir=${3:?a folder to make}
 listen=${LISTEN:-127.0.0.1:7400}
 here=$(cd "$(dirname "$0")/.." && pwd)
 
-comity() { command "${COMITY:-comity}" "$@"; }
+[ -z "${COMITY:-}" ] || PATH=$(dirname "$COMITY"):$PATH
 say() { printf '\n== %s\n' "$*"; }
 # Tries a command until it succeeds; gives up after a minute.
 until_yes() {

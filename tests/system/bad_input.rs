@@ -143,13 +143,19 @@ fn a_served_node_refuses_what_is_malformed_with_its_place_and_changes_nothing() 
         "unknown field `lawful_basis`",
     );
     case("dataset.toml", "2031-12-31", "31 December", &|_| ": ".into(), "found retention `31 December`");
-    case("dictionary.toml", "max = 120", "max = -1", &|t| place(t, "-1"), "`-1`");
+    case(
+        "dictionary.toml",
+        "max = 120",
+        "max = -1",
+        &|t| place(t, "-1\n"),
+        "found `max = -1` below `min = 0`",
+    );
     case("dictionary.toml", "max_rows = 8192", "max_rows = 8000", &|t| place(t, "8000"), "`8000`");
     case("mapping.toml", "F = \"female\"", "F = \"femme\"", &|t| place(t, "\"femme\""), "`femme`");
     case(
         "mapping.toml",
         "[column.sex]",
-        "[column.gender]",
+        "[column.gender]\nfrom = \"SEX\"\n\n[column.sex]",
         &|t| line(t, "[column.gender]").trim_end().into(),
         "`gender`",
     );

@@ -10,7 +10,17 @@ fn by_hand(how: &str, dir: &Path) -> Said {
     let mut command = Command::new("bash");
     command.arg(script).arg(how).arg(&demo().dir).arg(dir);
     command.env("COMITY", BINARY).env("LISTEN", "127.0.0.1:0").env("COLUMNS", "100");
-    finished(command)
+    let said = finished(command);
+    // What it started it ended.
+    for file in std::fs::read_dir(dir).unwrap() {
+        let socket = file.unwrap().path().join("control.sock");
+        assert!(
+            std::os::unix::net::UnixStream::connect(&socket).is_err(),
+            "{} answers still",
+            socket.display()
+        );
+    }
+    said
 }
 
 #[test]

@@ -48,7 +48,7 @@ pub struct Node {
     /// Runs that this node has a part in.
     pub(crate) runs: BTreeMap<(String, u32), RunLocal>,
     /// Members whose signed stop was heard before the record told it.
-    pub(crate) heard_stops: BTreeMap<String, Digest>,
+    pub(crate) heard_stops: BTreeMap<String, BTreeSet<Digest>>,
     /// Datasets paused here; acts before the record tells it.
     pub(crate) paused: BTreeSet<String>,
     /// Studies to which this member's yes was taken back; acts before the record tells it.

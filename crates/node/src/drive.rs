@@ -27,7 +27,10 @@ impl Node {
         self.publish_floor(now)?;
         // Once a stop is on the record, the record says how long it holds.
         let seen = &self.state.seen;
-        self.heard_stops.retain(|_, statement| !seen.contains(statement));
+        self.heard_stops.retain(|_, heard| {
+            heard.retain(|statement| !seen.contains(statement));
+            !heard.is_empty()
+        });
         if self.stopped {
             return Ok(());
         }
@@ -211,7 +214,9 @@ impl Node {
                 approval: -1,
                 layout: String::new(),
             };
-            frames.push((egress, (now & 0x7fff_ffff) as u32, signed.bytes().to_vec()));
+            // Two stops of one instant are two frames.
+            let [a, b, c, d, ..] = *statement.as_bytes();
+            frames.push((egress, u32::from_be_bytes([a, b, c, d]), signed.bytes().to_vec()));
         }
         self.store.note_sent(&frames, None)?;
         Ok(())
@@ -259,6 +264,15 @@ impl Node {
         if let Err(e) = checked {
             return self.keep_evidence(&from, &e.to_string(), bytes, now).map(|()| None);
         }
+        if signed.frame().kind == "stop" {
+            // Several may be said within one second, so no place is theirs; each statement counts once.
+            let heard = self.heard_stops.get(&from).is_some_and(|h| h.contains(&signed.frame().context));
+            let known = heard || self.state.seen.contains(&signed.frame().context);
+            return Ok((!known).then(|| signed.into_frame()));
+        }
+        if self.late(signed.frame()) {
+            return Ok(None);
+        }
         if !self.expected(signed.frame()) {
             let what = format!("a frame `{}` that this node expects of nobody now", signed.frame().kind);
             return self.keep_evidence(&from, &what, bytes, now).map(|()| None);
@@ -270,26 +284,33 @@ impl Node {
         }
     }
 
-    /// Whether sender and receiver have the parts in an open run that the frame's kind needs.
+    /// Whether the run is over for which the frame comes: nobody's fault, and of no use.
+    fn late(&self, frame: &Frame) -> bool {
+        let run = self.state.studies.get(&frame.place.study).and_then(|s| s.runs.get(&frame.place.run));
+        run.is_some_and(|run| {
+            let broken = run.lost.is_some() || run.verdict.is_some_and(|(pass, _)| !pass);
+            broken || (run.release.is_some() && frame.kind != "output")
+        })
+    }
+
+    /// Whether sender and receiver have the parts in a run that the frame's kind needs.
     fn expected(&self, frame: &Frame) -> bool {
         if frame.kind == "stop" {
             return true;
         }
         let Some(s) = self.state.studies.get(&frame.place.study) else { return false };
         let Some(run) = s.runs.get(&frame.place.run) else { return false };
-        let over = run.lost.is_some() || run.verdict.is_some_and(|(pass, _)| !pass);
         let aggregates = |m: &str| s.study.aggregators.iter().any(|a| a == m);
         let contributes = |m: &str| run.contributors.iter().any(|c| c == m);
         let receives =
             |m: &str| s.study.recipients.iter().any(|r| matches!(r, Recipient::Member(x) if x == m));
         let (from, me) = (frame.from.as_str(), self.me());
-        let parts = match frame.kind.as_str() {
+        match frame.kind.as_str() {
             "contribution" => contributes(from) && aggregates(me),
             "opening" => aggregates(from) && (s.study.collector == me || contributes(me)),
             "output" => s.study.collector == from && receives(me),
             kind => kind.starts_with("aggregate-") && aggregates(from) && aggregates(me),
-        };
-        parts && !over
+        }
     }
 
     fn read_mail(&mut self, frame: &Frame, now: i64) -> Result<(), NodeError> {
@@ -297,7 +318,7 @@ impl Node {
         match frame.kind.as_str() {
             "stop" => {
                 tracing::warn!(from, "a signed stop was heard");
-                self.heard_stops.insert(from, frame.context);
+                self.heard_stops.entry(from).or_default().insert(frame.context);
                 Ok(())
             }
             "output" => self.take_output(frame, now),

@@ -584,13 +584,20 @@ impl Node {
             return Ok(());
         }
         let questions: BTreeSet<Digest> = from.values().map(|(q, _)| *q).collect();
+        // A constant question is known to everyone, and one that was replayed here too; an aggregator does not take
+        // the contributors' word for it.
+        let known = local.questions.get(&slot).map(|(_, digest)| *digest);
+        let others = from.iter().filter(|(_, (q, _))| known.is_some_and(|known| known != *q));
+        let others: Vec<String> = others.map(|(member, _)| member.clone()).collect();
+        for member in &others {
+            self.keep_evidence(member, "an answer to another question than the plan's", &[], now)?;
+        }
+        if !others.is_empty() {
+            return self.give_up(key, "contributors answered another question than the plan's", now);
+        }
         let (Some(question), 1) = (questions.first().copied(), questions.len()) else {
             return self.give_up(key, "contributors answered different questions", now);
         };
-        // A constant question is known to everyone; an aggregator does not take the contributors' word for it.
-        if slot.1 == 0 && local.questions.get(&slot).is_some_and(|(_, d)| *d != question) {
-            return self.give_up(key, "contributors answered another question than the plan's", now);
-        }
         let Some(ctx) = self.context(run, key, local, slot, question) else { return Ok(()) };
         // INVARIANT: shares are verified once; a machine lost with its process is not built again.
         if !self.store.take_slot(&key.0, key.1, slot.0, slot.1)? {

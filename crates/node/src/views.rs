@@ -251,8 +251,8 @@ impl Node {
         let mapping_path = base.join(&d.mapping);
         let dictionary_path = base.join(&d.dictionary);
         let mapping_text = read(&mapping_path)?;
-        let mapping = Mapping::parse(&mapping_path.display().to_string(), &mapping_text)?;
         let dictionary = Dictionary::parse(&dictionary_path.display().to_string(), &read(&dictionary_path)?)?;
+        let mapping = Mapping::parse_with(&mapping_path.display().to_string(), &mapping_text, &dictionary)?;
         if self.state.dataset(&d.name, self.me()).is_some() {
             return Err(NodeError::Input(format!("{file}: dataset `{}` is registered already", d.name)));
         }
@@ -409,8 +409,8 @@ impl Node {
                 study.dictionary
             )));
         };
-        study.check(dictionary)?;
-        Ok(study)
+        // Again, so that a fault against the dictionary has its line.
+        Ok(Study::parse_with(file, text, dictionary)?)
     }
 
     fn study_check(&self, file: &str, text: &str, now: i64) -> Result<Reply, NodeError> {

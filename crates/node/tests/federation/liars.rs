@@ -62,6 +62,11 @@ fn approved() -> House {
     house
 }
 
+/// A key that somebody could have.
+fn key() -> String {
+    rounds::KemSecret::generate().public().to_string()
+}
+
 fn run_set(house: &mut House, by: &str, contributors: &[&str], plan: Option<Digest>, kem: &str) -> Digest {
     let plan = plan.unwrap_or(house.node("gb").state().studies["deaths"].plan);
     let mut contributors: Vec<String> = contributors.iter().map(|s| s.to_string()).collect();
@@ -73,9 +78,9 @@ fn run_set(house: &mut House, by: &str, contributors: &[&str], plan: Option<Dige
 #[test]
 fn a_set_of_other_contributors_or_by_somebody_else_is_void() {
     let mut house = approved();
-    let fewer = run_set(&mut house, "ch", &["gb", "it", "pl", "nl", "be"], None, "00");
-    let more = run_set(&mut house, "ch", &["gb", "it", "pl", "nl", "be", "se", "no"], None, "00");
-    let outside = run_set(&mut house, "it", &SIX, None, "00");
+    let fewer = run_set(&mut house, "ch", &["gb", "it", "pl", "nl", "be"], None, &key());
+    let more = run_set(&mut house, "ch", &["gb", "it", "pl", "nl", "be", "se", "no"], None, &key());
+    let outside = run_set(&mut house, "it", &SIX, None, &key());
     house.settle();
     for id in [fewer, more] {
         assert_eq!(house.void(id).as_deref(), Some("not the members whose stewards said yes"));
@@ -89,7 +94,7 @@ fn a_set_of_other_contributors_or_by_somebody_else_is_void() {
 #[test]
 fn a_set_over_another_plan_moves_no_row_and_is_given_up_by_the_other_aggregator() {
     let mut house = approved();
-    let id = run_set(&mut house, "ch", &SIX, Some(Digest::of(b"another plan")), "00");
+    let id = run_set(&mut house, "ch", &SIX, Some(Digest::of(b"another plan")), &key());
     house.settle();
     assert_eq!(house.void(id), None, "the record cannot know plans");
     house.asleep.remove("se");
@@ -102,7 +107,13 @@ fn a_set_over_another_plan_moves_no_row_and_is_given_up_by_the_other_aggregator(
 #[test]
 fn an_aggregator_whose_key_is_none_stops_its_own_run_and_no_other_study() {
     let mut house = approved();
-    run_set(&mut house, "ch", &SIX, None, "no key at all");
+    let none = run_set(&mut house, "ch", &SIX, None, "no key at all");
+    // As long as a key, and none: no coefficient of the lattice half is that large.
+    let bytes = key().len() / 2;
+    let broken = run_set(&mut house, "ch", &SIX, None, &"ff".repeat(bytes));
+    house.settle();
+    assert_eq!(house.void(none).as_deref(), Some("malformed key"));
+    assert_eq!(house.void(broken), None, "the record cannot know");
     house.asleep.remove("se");
     house.settle();
     house.asleep.clear();
@@ -170,7 +181,7 @@ fn a_contribution_from_outside_the_set_is_refused_and_named() {
     let outside = house.frame_as("no", "no", "ch", "contribution", &share, share.body.clone());
     house.hub.post("ch", outside);
     house.settle();
-    assert!(house.holds_against("ch", "no", "outside the contributor set"), "{:?}", house.evidence("ch"));
+    assert!(house.holds_against("ch", "no", "contribution"), "{:?}", house.evidence("ch"));
     house.relay = honest();
     let held: Vec<Frame> = house.frames("contribution").into_iter().filter(|f| f.from == "gb").collect();
     for f in held {

@@ -10,6 +10,9 @@ use std::rc::Rc;
 use study::Study;
 use wire::SignedFrame;
 
+/// Whose mailbox, and what goes into it.
+type Post = (String, Vec<u8>);
+
 fn is(frame: &SignedFrame, kind: &str, from: &str, to: &str) -> bool {
     let f = frame.frame();
     (f.kind.as_str(), f.from.as_str(), f.to.as_str()) == (kind, from, to)
@@ -157,7 +160,7 @@ fn frames_repeated_word_for_word_change_nothing() {
 #[test]
 fn frames_out_of_order_change_nothing() {
     let mut house = House::eight();
-    let held: Rc<RefCell<Vec<(String, Vec<u8>)>>> = Rc::default();
+    let held: Rc<RefCell<Vec<Post>>> = Rc::default();
     let keep = held.clone();
     house.relay = Box::new(move |frame| {
         let mut held = keep.borrow_mut();

@@ -207,10 +207,10 @@ fn all_36_countries_of_the_real_trial_give_the_reference() {
 #[test]
 fn generated_rows_give_what_a_second_implementation_gives() {
     let mut house = House::eight();
-    let columns = ["dead_dep_6m", "age", "sex", "consciousness", "aspirin", "death14", "sbp"];
+    let columns = ["dead_dep_6m", "age", "sex", "heparin", "aspirin", "death14", "sbp"];
     let analyses = "[[analysis]]\nid = \"mh\"\nmethod = \"mantel-haenszel\"\nexposure = \"aspirin=yes\"\n\
         outcome = \"death14=yes\"\n\n[[analysis]]\nid = \"fit\"\nmethod = \"logistic\"\nevent = \"yes\"\n\
-        formula = \"dead_dep_6m ~ age + sex + consciousness + aspirin\"\nmax_rounds = 8\ngrid = 40\n\n\
+        formula = \"dead_dep_6m ~ age + sex + heparin + aspirin\"\nmax_rounds = 8\ngrid = 40\n\n\
         [[analysis]]\nid = \"moments\"\nmethod = \"describe\"\ncolumns = [\"age\", \"sbp\"]\n";
     house.ask_and_approve("all", &study("all", &columns, analyses));
     house.settle();
@@ -242,8 +242,8 @@ fn generated_rows_give_what_a_second_implementation_gives() {
                 1.0,
                 integer("age"),
                 level("sex", "male"),
-                level("consciousness", "drowsy"),
-                level("consciousness", "unconscious"),
+                level("heparin", "low"),
+                level("heparin", "medium"),
                 level("aspirin", "yes"),
             ];
             rows.push((x, level("dead_dep_6m", "yes")));

@@ -4,7 +4,7 @@ use crate::house::{House, SIX, count, honest};
 use node::control::Command;
 use wire::SignedFrame;
 
-/// A run in which `it` has its shares ready and nobody reaches the relay for it.
+/// A run in which `it` has its shares ready, has handed them to nobody and does not reach the relay.
 fn with_shares_waiting() -> House {
     let mut house = House::eight();
     house.ask_and_approve("deaths", &count("deaths"));
@@ -19,7 +19,6 @@ fn with_shares_waiting() -> House {
         let now = house.now;
         house.nodes.get_mut("it").unwrap().tick(now).unwrap();
     }
-    assert_eq!(waiting(&house, "it"), ["contribution", "contribution"]);
     house
 }
 
@@ -44,6 +43,12 @@ fn ends(mut house: House) {
     house.settle();
     assert!(house.frames("opening").is_empty());
     assert_eq!(house.contributions_of("it"), 0);
+}
+
+#[test]
+fn without_a_stop_two_shares_wait_for_the_relay() {
+    let house = with_shares_waiting();
+    assert_eq!(waiting(&house, "it"), ["contribution", "contribution"], "the control of the tests below");
 }
 
 #[test]
