@@ -77,7 +77,7 @@ fn every_fault_of_a_study_has_its_place() {
         ("ist-core/1", "ist-core/2", "s:15:14: found `ist-core/2`, expected `ist-core/1`"),
         ("2030-12-31", "2030-02-30", "s:16:9: found `2030-02-30`, expected a day"),
         ("2030-12-31", "20301231", "s:16:9: found `20301231`, expected a day"),
-        ("min_cell = 11", "min_cell = 0", "s:19:12: found `0`, expected a whole number from 2 to 50"),
+        ("min_cell = 11", "min_cell = 0", "s:19:12: found `0`, expected a whole number from 1"),
         ("min_cell = 11", "min_cell = 11\nepsilon = 1", "s:20:1: found the unknown key `epsilon`"),
         ("complete = [\n  \"age\"", "complete = [\n  \"aeg\"", "s:24:3: found `aeg`, expected a column"),
         ("\"sbp\", \"delay\"", "\"delay\"", "s:38:38: found `sbp`, which may be missing"),
