@@ -41,6 +41,9 @@ const MEMBERS: [(&str, &str, &str, &str); 9] = [
     ("ar", "ARGE", "AR", "Stroke Unit, Argentina (demo)"),
 ];
 
+/// Marks a folder as the demo's own.
+const MARK: &str = ".comity-demo";
+
 const DICTIONARY: &str = include_str!("../studies/ist/dictionary.toml");
 const MAPPING: &str = include_str!("../studies/ist/mapping.toml");
 const STUDIES: [(&str, &str); 4] = [
@@ -114,8 +117,11 @@ struct Demo {
 /// Runs the demo.
 pub fn run(options: &Options, json: bool) -> Result<Reply, NodeError> {
     let dir = std::path::absolute(&options.dir).map_err(|e| NodeError::io(&options.dir, e))?;
+    // Read the data before anything is made or removed: a wrong file changes nothing.
+    let rows = rows(options.data.as_deref())?;
     if dir.exists() && std::fs::read_dir(&dir).map_err(|e| NodeError::io(&dir, e))?.next().is_some() {
-        if !dir.join("aspirin.bundle").exists() && !dir.join("charter.toml").exists() {
+        // Only a folder that this command made is made again: everything in it goes.
+        if !dir.join(MARK).exists() {
             return Err(NodeError::Input(format!(
                 "`{}` is not empty and holds no earlier demo; name another folder with --dir",
                 dir.display()
@@ -123,9 +129,10 @@ pub fn run(options: &Options, json: bool) -> Result<Reply, NodeError> {
         }
         std::fs::remove_dir_all(&dir).map_err(|e| NodeError::io(&dir, e))?;
     }
-    // Read the data before anything is made: a wrong file changes nothing.
-    let rows = rows(options.data.as_deref())?;
     std::fs::create_dir_all(&dir).map_err(|e| NodeError::io(&dir, e))?;
+    let mark = dir.join(MARK);
+    std::fs::write(&mark, "made by `comity demo`, and made anew by the next one\n")
+        .map_err(|e| NodeError::io(&mark, e))?;
     let story = Story { quiet: json, begun: Instant::now(), facts: serde_json::Map::new() };
     let mut demo = Demo { dir, running: Running { children: Vec::new() }, story, transfers: Vec::new() };
     let label = if options.data.is_some() { "real" } else { "generated" };

@@ -291,6 +291,16 @@ fn a_folder_that_holds_something_else_is_left_as_it_is() {
 
     comity(["demo", "--dir", &name]).exits(2).says("is not empty and holds no earlier demo");
     same();
+    // A federation made by hand looks much like a demo, and is somebody's.
+    for file in ["charter.toml", "aspirin.bundle"] {
+        std::fs::write(foreign.join(file), "by hand").unwrap();
+    }
+    let by_hand = contents(dir.path());
+    comity(["demo", "--dir", &name]).exits(2).says("holds no earlier demo");
+    assert_eq!(contents(dir.path()), by_hand);
+    for file in ["charter.toml", "aspirin.bundle"] {
+        std::fs::remove_file(foreign.join(file)).unwrap();
+    }
     for verb in ["node status", "node serve", "node stop", "record verify", "study list"] {
         at(&foreign, verb, &[])
             .exits(2)
