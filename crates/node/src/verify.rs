@@ -222,7 +222,7 @@ fn try_verify(bytes: &[u8], pin: Option<Digest>) -> Result<Reply, Vec<String>> {
     }
     let _ = writeln!(
         text,
-        "               asserted, not recomputed: each node's clock, its own stop and pause, the age of its watermark"
+        "               asserted, not recomputed: each node's clock, its own stop and pause, the age of its watermark, the release check"
     );
     let _ = writeln!(
         text,
@@ -263,7 +263,7 @@ fn try_verify(bytes: &[u8], pin: Option<Digest>) -> Result<Reply, Vec<String>> {
         "root": report.in_force.root().to_string(), "cosigned_by": report.in_force.cosigned(),
         "quorum": report.in_force.quorum(), "signatures": report.signatures, "void": void,
         "gates": { "again": gates.again, "allow": gates.allow, "deny": gates.deny, "disputed": elsewhere },
-        "asserted": ["now", "stopped", "paused", "watermark_age_ms", "guard verdict"],
+        "asserted": ["now", "stopped", "paused", "watermark_age_ms", "guard verdict", "check_passed"],
         "study": bundle.study, "phase": phase, "votes_yes": yes, "last_time": report.last_time,
     });
     if pinned {
