@@ -17,6 +17,20 @@ const PATIENCE: i64 = 20_000;
 /// After this long a statement that is not in the record is handed in again, milliseconds.
 const RETRY: i64 = 10_000;
 
+/// What a node wakes up with: everything that outlives its process.
+pub struct Parts {
+    /// Its folder.
+    pub dir: PathBuf,
+    /// Who it is.
+    pub config: Config,
+    /// Its secrets.
+    pub keys: NodeKeys,
+    /// The charter that it was joined with.
+    pub charter: Charter,
+    /// Its store.
+    pub store: Store,
+}
+
 /// A member's node. Owned by one actor; every method runs to its end before the next event.
 pub struct Node {
     /// Its folder.
@@ -87,8 +101,20 @@ impl Node {
             _ => NodeError::io(&path, e),
         })?;
         let charter = Charter::parse("charter.toml", &text)?;
-        let charter_digest = charter.digest()?;
         let store = Store::open(&dir.join("store.db"))?;
+        Node::wake(Parts { dir: dir.to_path_buf(), config, keys, charter, store })
+    }
+
+    /// The node as its process dies: what was not durable is gone.
+    pub fn fall(self) -> Result<Parts, NodeError> {
+        let Node { dir, config, keys, charter, store, .. } = self;
+        Ok(Parts { dir, config, keys, charter, store: store.fall()? })
+    }
+
+    /// A node from its lasting parts: [`Node::open`] without a file system.
+    pub fn wake(parts: Parts) -> Result<Node, NodeError> {
+        let Parts { dir, config, keys, charter, store } = parts;
+        let charter_digest = charter.digest()?;
         let flag = |key: &str| -> Result<bool, NodeError> { Ok(store.meta(key)?.is_some_and(|v| v == b"1")) };
         let stopped = flag("stopped")?;
         let paused = store.meta_text("paused")?.unwrap_or_default();
@@ -96,7 +122,7 @@ impl Node {
         let revoked = store.meta_text("revoked")?.unwrap_or_default();
         let revoked = revoked.split(' ').filter(|s| !s.is_empty()).map(str::to_string).collect();
         let mut node = Node {
-            dir: dir.to_path_buf(),
+            dir,
             config,
             keys,
             store,

@@ -25,7 +25,8 @@ pub mod views;
 
 pub use config::Config;
 pub use control::{Command, Reply};
-pub use core::Node;
+pub use core::{Node, Parts};
+pub use store::Store;
 
 use std::path::Path;
 
@@ -93,6 +94,12 @@ impl NodeError {
             NodeError::Engine(e) => e.public().to_string(),
             other => other.to_string(),
         }
+    }
+
+    /// Whether the store failed, so that memory may be ahead of it: the process must end and begin again from
+    /// what is kept.
+    pub fn is_fatal(&self) -> bool {
+        matches!(self, NodeError::Store(_))
     }
 
     /// An input or output error with its path.

@@ -118,12 +118,50 @@ impl Store {
         db.pragma_update(None, "synchronous", "FULL")?;
         db.execute_batch(SCHEMA)?;
         crate::private(path)?;
-        Ok(Store {
+        Ok(Store::over(db))
+    }
+
+    fn over(db: Connection) -> Store {
+        Store {
             db,
             open: std::cell::Cell::new(false),
             outgoing: std::cell::Cell::new(true),
             truncate: std::cell::Cell::new(false),
-        })
+        }
+    }
+
+    /// A store in memory, for simulated worlds: what was flushed outlives [`Store::fall`], nothing outlives the
+    /// process.
+    pub fn in_memory() -> Result<Store, NodeError> {
+        let db = Connection::open_in_memory()?;
+        db.execute_batch(SCHEMA)?;
+        Ok(Store::over(db))
+    }
+
+    /// A copy in memory of what was flushed.
+    pub fn copy(&self) -> Result<Store, NodeError> {
+        let mut db = Connection::open_in_memory()?;
+        let backup = rusqlite::backup::Backup::new(&self.db, &mut db)?;
+        backup.step(-1)?;
+        drop(backup);
+        Ok(Store::over(db))
+    }
+
+    /// The store as its process dies: what was not flushed is gone.
+    pub fn fall(self) -> Result<Store, NodeError> {
+        if !self.db.is_autocommit() {
+            self.db.execute_batch("rollback")?;
+        }
+        Ok(Store::over(self.db))
+    }
+
+    /// Lets the file grow by no more than `pages` pages of 4 KiB from now on; `None` for no limit. A full disk,
+    /// simulated.
+    pub fn limit(&self, pages: Option<u32>) -> Result<(), NodeError> {
+        let now: u32 = self.db.query_row("pragma page_count", [], |r| r.get(0))?;
+        let limit = pages.map_or(u32::MAX - 1, |more| now.saturating_add(more));
+        self.db.query_row(&format!("pragma max_page_count = {limit}"), [], |_| Ok(()))?;
+        Ok(())
     }
 
     /// Joins the open transaction, or begins one.
