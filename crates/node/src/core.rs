@@ -57,8 +57,8 @@ pub struct Node {
     pub(crate) cosigned_at: i64,
     /// Cosignature lines to hand to the hub.
     pub(crate) cosign_out: Vec<(u64, String)>,
-    /// What this node has said and awaits in the record: logical key to time.
-    pub(crate) said: BTreeMap<String, i64>,
+    /// What this node has said and awaits in the record: logical key to statement and time.
+    pub(crate) said: BTreeMap<String, (String, i64)>,
     /// Runs that this node has a part in.
     pub(crate) runs: BTreeMap<(String, u32), RunLocal>,
     /// Members whose signed stop was heard before the record told it.
@@ -149,6 +149,7 @@ impl Node {
             library: policy::Library::embedded()?,
             ledger: wire::Ledger::default(),
         };
+        node.said = node.store.said()?.into_iter().map(|(name, id, time)| (name, (id, time))).collect();
         node.load()?;
         Ok(node)
     }
@@ -280,14 +281,17 @@ impl Node {
         if self.has_said(&key, now) {
             return Ok(());
         }
-        self.say(kind, subject, "node", body, now)?;
-        self.said.insert(key, now);
+        let id = self.say(kind, subject, "node", body, now)?.to_string();
+        self.store.note_said(&key, &id, now)?;
+        self.said.insert(key, (id, now));
         Ok(())
     }
 
-    /// Whether that was said a short while ago.
+    /// Whether that was said a short while ago, or still waits to be recorded.
     pub(crate) fn has_said(&self, key: &str, now: i64) -> bool {
-        self.said.get(key).is_some_and(|t| now.saturating_sub(*t) < PATIENCE)
+        self.said.get(key).is_some_and(|(id, time)| {
+            now.saturating_sub(*time) < PATIENCE || self.store.keeps(id).unwrap_or(true)
+        })
     }
 
     /// Keeps something wrong that another party sent.

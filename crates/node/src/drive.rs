@@ -182,7 +182,7 @@ impl Node {
             return Ok(());
         }
         self.runs.remove(&key);
-        self.store.erase_kem(&id, number)?;
+        self.store.erase_secrets(&id, number)?;
         self.store.drop_mail(&id, number)?;
         if run.release.is_none() {
             self.store.drop_sums(&id, number)?;
@@ -228,7 +228,7 @@ impl Node {
         self.store.set_mail_cursor(seq)?;
         let Some(frame) = self.checked(bytes, now)? else { return Ok(()) };
         if self.expected(&frame) {
-            self.store.add_mail(seq, &frame.place.study, frame.place.run, bytes)?;
+            self.store.add_mail(&frame.place.study, frame.place.run, bytes)?;
         }
         self.read_mail(&frame, now)
     }

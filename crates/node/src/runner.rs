@@ -19,7 +19,7 @@ use crate::store::Egress;
 use analysis::{AnalysisResult, Frame, Question, Step, Sums};
 use charter::{Run, StudyState};
 use record::Digest;
-use rounds::{Aggregator, KemPublic, KemSecret, Opening, RoundContext};
+use rounds::{Aggregator, KemPublic, KemSecret, Opening, RoundContext, RoundSeed};
 use std::collections::{BTreeMap, BTreeSet};
 use study::{Dictionary, Plan, Recipient, StageKind, Study};
 use wire::{Frame as WireFrame, Place};
@@ -46,7 +46,6 @@ pub(crate) struct RunLocal {
     outcomes: BTreeMap<u32, AnalysisResult>,
     done: BTreeSet<u32>,
     failed: bool,
-    steps: u32,
     started: i64,
     progress: i64,
 }
@@ -195,7 +194,6 @@ impl Node {
             outcomes: BTreeMap::new(),
             done: BTreeSet::new(),
             failed: false,
-            steps: 0,
             started: now,
             progress: now,
             plan,
@@ -429,23 +427,12 @@ impl Node {
                     .map_err(|e| NodeError::Round(e.to_string()))?;
                 local.progress = now;
                 let secret = local.openings.get(&slot).and_then(Opening::shared_secret);
-                self.summed(key, local, slot, Sums { contributors, values }, secret, now)?;
+                Self::summed(local, slot, Sums { contributors, values }, secret)?;
             }
         }
     }
 
-    fn summed(
-        &mut self,
-        key: &(String, u32),
-        local: &mut RunLocal,
-        slot: Slot,
-        sums: Sums,
-        secret: Option<Digest>,
-        now: i64,
-    ) -> Result<(), NodeError> {
-        if local.study.collector == self.me() {
-            self.commit_sum(key, slot, &sums, now)?;
-        }
+    fn summed(local: &mut RunLocal, slot: Slot, sums: Sums, secret: Option<Digest>) -> Result<(), NodeError> {
         if let Some(StageKind::Iterate { .. }) = local.kind(slot.0) {
             let Some((question, _)) = local.questions.get(&slot).cloned() else { return Ok(()) };
             let step = analysis::step(

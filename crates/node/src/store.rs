@@ -91,11 +91,12 @@ create table if not exists sent(
   primary key(study, run, stage, round, kind, receiver, step)) strict;
 create table if not exists contributed(study text not null, run integer not null, stage integer not null, round integer not null,
   question text not null, primary key(study, run, stage, round)) strict;
-create table if not exists begun(study text not null, run integer not null, stage integer not null, round integer not null,
-  primary key(study, run, stage, round)) strict;
+create table if not exists seeds(study text not null, run integer not null, stage integer not null, round integer not null,
+  seed blob not null, primary key(study, run, stage, round)) strict;
 create table if not exists opened(study text not null, run integer not null, stage integer not null, round integer not null,
   contributors text not null, time integer not null, primary key(study, run, stage, round)) strict;
-create table if not exists mail(seq integer primary key, study text not null, run integer not null, frame blob not null) strict;
+create table if not exists heard(id integer primary key, study text not null, run integer not null, frame blob not null) strict;
+create table if not exists said(name text primary key, id text not null, time integer not null) strict;
 create table if not exists outbox(id text primary key, bytes blob not null, time integer not null, promised integer not null default 0, tried integer not null default 0) strict;
 create table if not exists evidence(id integer primary key, time integer not null, sender text not null, what text not null, frame blob not null) strict;
 create table if not exists outputs(study text not null, run integer not null, role text not null, body blob not null, primary key(study, run, role)) strict;
@@ -289,17 +290,19 @@ impl Store {
         Ok(query.query_row([public], |r| r.get(0)).optional()?)
     }
 
-    /// Erases all keys of a run.
-    pub fn erase_kem(&self, study: &str, run: u32) -> Result<usize, NodeError> {
+    /// Erases all secrets of a run: its keys, and what an aggregator drew for its rounds.
+    pub fn erase_secrets(&self, study: &str, run: u32) -> Result<(), NodeError> {
         // Overwrite before delete: the page may stay in the file otherwise.
-        self.write()?.execute(
+        for sql in [
             "update kem set secret = zeroblob(length(secret)) where study = ?1 and run = ?2",
-            params![study, run],
-        )?;
-        let erased =
-            self.write()?.execute("delete from kem where study = ?1 and run = ?2", params![study, run])?;
+            "delete from kem where study = ?1 and run = ?2",
+            "update seeds set seed = zeroblob(length(seed)) where study = ?1 and run = ?2",
+            "delete from seeds where study = ?1 and run = ?2",
+        ] {
+            self.write()?.execute(sql, params![study, run])?;
+        }
         self.truncate.set(true);
-        Ok(erased)
+        Ok(())
     }
 
     /// Notes frames about to be sent, all or none. A frame already noted under the same key is left as it is, and
@@ -381,13 +384,27 @@ impl Store {
         Ok(query.exists(params![study, run, stage, round])?)
     }
 
-    /// Takes the one right to verify a round's shares: a second time under another key would tell a peer more.
-    pub fn take_slot(&self, study: &str, run: u32, stage: u32, round: u32) -> Result<bool, NodeError> {
-        let taken = self
-            .write()?
-            .prepare_cached("insert or ignore into begun values(?1, ?2, ?3, ?4)")?
-            .execute(params![study, run, stage, round])?;
-        Ok(taken == 1)
+    /// Keeps what an aggregator drew for a round, sealed, before anything that follows from it leaves.
+    pub fn add_seed(
+        &self,
+        study: &str,
+        run: u32,
+        stage: u32,
+        round: u32,
+        sealed: &[u8],
+    ) -> Result<(), NodeError> {
+        self.write()?
+            .prepare_cached("insert into seeds values(?1, ?2, ?3, ?4, ?5)")?
+            .execute(params![study, run, stage, round, sealed])?;
+        Ok(())
+    }
+
+    /// What an aggregator drew for a round, sealed.
+    pub fn seed(&self, study: &str, run: u32, stage: u32, round: u32) -> Result<Option<Vec<u8>>, NodeError> {
+        let mut query = self.db.prepare_cached(
+            "select seed from seeds where study = ?1 and run = ?2 and stage = ?3 and round = ?4",
+        )?;
+        Ok(query.query_row(params![study, run, stage, round], |r| r.get(0)).optional()?)
     }
 
     /// Takes the one right to open a round, for one set of contributors; `false` when it was taken before.
@@ -415,11 +432,12 @@ impl Store {
         Ok(query.exists(params![study, run, stage, round])?)
     }
 
-    /// Keeps a frame from the mailbox; the hub may forget it from then on.
-    pub fn add_mail(&self, seq: u64, study: &str, run: u32, frame: &[u8]) -> Result<(), NodeError> {
+    /// Keeps a frame from the mailbox, after those kept before; the hub may forget it from then on. The order is
+    /// this node's own: what came first stands, whatever numbers the hub gives.
+    pub fn add_mail(&self, study: &str, run: u32, frame: &[u8]) -> Result<(), NodeError> {
         self.write()?
-            .prepare_cached("insert or ignore into mail values(?1, ?2, ?3, ?4)")?
-            .execute(params![seq as i64, study, run, frame])?;
+            .prepare_cached("insert into heard(study, run, frame) values(?1, ?2, ?3)")?
+            .execute(params![study, run, frame])?;
         Ok(())
     }
 
@@ -442,15 +460,36 @@ impl Store {
 
     /// Frames kept, in order, for a node that starts again.
     pub fn mail(&self) -> Result<Vec<Vec<u8>>, NodeError> {
-        let mut query = self.db.prepare("select frame from mail order by seq")?;
+        let mut query = self.db.prepare("select frame from heard order by id")?;
         let rows = query.query_map([], |r| r.get(0))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
     /// Forgets the frames of a run that is over.
     pub fn drop_mail(&self, study: &str, run: u32) -> Result<(), NodeError> {
-        self.write()?.execute("delete from mail where study = ?1 and run = ?2", params![study, run])?;
+        self.write()?.execute("delete from heard where study = ?1 and run = ?2", params![study, run])?;
         Ok(())
+    }
+
+    /// Notes under which name a statement was said, so that a node that starts again does not say it again while it
+    /// is on its way.
+    pub fn note_said(&self, name: &str, id: &str, time: i64) -> Result<(), NodeError> {
+        self.write()?
+            .prepare_cached("insert or replace into said values(?1, ?2, ?3)")?
+            .execute(params![name, id, time])?;
+        Ok(())
+    }
+
+    /// What was said under names, with the statement and the time; forgets what is a day older than the newest.
+    pub fn said(&self) -> Result<Vec<(String, String, i64)>, NodeError> {
+        self.write()?.execute(
+            "delete from said where time < (select max(time) from said) - 86400000
+             and id not in (select id from outbox)",
+            [],
+        )?;
+        let mut query = self.db.prepare("select name, id, time from said")?;
+        let rows = query.query_map([], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))?;
+        Ok(rows.collect::<Result<_, _>>()?)
     }
 
     /// Keeps a signed statement until it is in the record.

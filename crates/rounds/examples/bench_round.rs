@@ -10,7 +10,7 @@ use prio::vdaf::prio3::{Prio3, optimal_chunk_length};
 use prio::vdaf::{Aggregator as _, Client, Collector, VerifyTransition};
 use privacy::{Contribution, LocalRules};
 use record::Digest;
-use rounds::{Aggregator, KemPublic, KemSecret, Opening, RoundContext, contribute};
+use rounds::{Aggregator, KemPublic, KemSecret, Opening, RoundContext, RoundSeed, contribute};
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::time::Duration;
@@ -56,7 +56,7 @@ fn machines(ctx: &RoundContext) -> Result<(Duration, usize, Vec<u128>)> {
     let mut mail = Vec::new();
     for me in &ctx.aggregators {
         let others: Vec<String> = ctx.aggregators.iter().filter(|a| *a != me).cloned().collect();
-        let machine = Aggregator::new(ctx.clone(), me, secret(me)?, &keys(&others))?;
+        let machine = Aggregator::new(ctx.clone(), me, secret(me)?, &keys(&others), &RoundSeed::generate()?)?;
         mail.extend(machine.begin()?.into_iter().map(|m| (me.clone(), m)));
         aggregators.insert(me.clone(), machine);
     }

@@ -31,11 +31,44 @@ type VerifyState = <Prio3SumVec as prio::vdaf::Aggregator<SEED, NONCE>>::VerifyS
 type VerifierShare = <Prio3SumVec as prio::vdaf::Aggregator<SEED, NONCE>>::VerifierShare;
 type AggregateShare = <Prio3SumVec as Vdaf>::AggregateShare;
 
+/// What an aggregator draws for one round: its part of the verify key and the salt of its commitment follow from
+/// it. Kept by the node, sealed, before the first message leaves; erased with the keys of the run. No `Debug`.
+pub struct RoundSeed(Zeroizing<[u8; 32]>);
+
+impl RoundSeed {
+    /// A fresh seed from the operating system.
+    pub fn generate() -> Result<RoundSeed, RoundError> {
+        random::<32>().map(RoundSeed)
+    }
+
+    /// A seed that was kept; `None` if it is not 32 bytes.
+    pub fn from_bytes(bytes: &[u8]) -> Option<RoundSeed> {
+        bytes.try_into().ok().map(|seed| RoundSeed(Zeroizing::new(seed)))
+    }
+
+    /// The seed, to be sealed and kept.
+    pub fn expose(&self) -> Zeroizing<[u8; 32]> {
+        self.0.clone()
+    }
+
+    /// 32 bytes for one use in one round, by HKDF-SHA256 (RFC 5869).
+    fn derive(&self, usage: &str, round: &Digest) -> Result<Zeroizing<[u8; 32]>, RoundError> {
+        let mut out = Zeroizing::new([0; 32]);
+        let info = [b"comity/1 ".as_slice(), usage.as_bytes(), b" ", round.as_bytes()].concat();
+        Hkdf::<Sha256>::new(None, self.0.as_slice())
+            .expand(&info, out.as_mut_slice())
+            .map_err(|_| RoundError::Crypto { what: "key derivation" })?;
+        Ok(out)
+    }
+}
+
 /// A protocol message, sealed to one party.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
     /// The party that it is for.
     pub to: String,
+    /// What it carries. An aggregator sends each kind at most once to each party in a round.
+    pub kind: Kind,
     /// The bytes to send; resent verbatim or not at all.
     pub bytes: Vec<u8>,
 }
@@ -76,9 +109,13 @@ struct Total {
 /// The state of one aggregator in one round, in memory only.
 ///
 /// Two facts must be in the node's store first, since a machine that starts over after a crash would forget
-/// them: that the slot was taken, before the messages of [`Aggregator::begin`] leave (verifying the same shares
-/// twice under two keys would tell a peer more about them than once); and the [`OpeningMark`], before the
-/// messages of [`Aggregator::open`] leave. A machine lost between the two loses the round.
+/// them: the [`RoundSeed`], before the messages of [`Aggregator::begin`] leave (verifying the same shares twice
+/// under two keys would tell a peer more about them than once); and the [`OpeningMark`], before the messages of
+/// [`Aggregator::open`] leave.
+///
+/// A machine made again from the same seed, given the same messages, says the same: each message has the same
+/// content under a fresh encapsulation. So a node that was killed goes on, and of each message sends only the
+/// bytes that it kept first.
 ///
 /// Callers authenticate `from`: frames are signed by keys in the record.
 pub struct Aggregator {
@@ -87,6 +124,7 @@ pub struct Aggregator {
     me: String,
     index: usize,
     secret: KemSecret,
+    salt: Zeroizing<[u8; 32]>,
     peers: BTreeMap<String, KemPublic>,
     groups: Groups,
     parts: BTreeMap<String, Zeroizing<[u8; SEED]>>,
@@ -104,12 +142,14 @@ pub struct Aggregator {
 }
 
 impl Aggregator {
-    /// A machine for one round. `peers` names every other aggregator once, with its key of this run.
+    /// A machine for one round. `peers` names every other aggregator once, with its key of this run. `seed` is
+    /// fresh for this round and this aggregator, or the one kept when the machine was first made.
     pub fn new(
         ctx: RoundContext,
         me: &str,
         secret: KemSecret,
         peers: &[(String, KemPublic)],
+        seed: &RoundSeed,
     ) -> Result<Aggregator, RoundError> {
         let binding = Binding::new(&ctx)?;
         let index = ctx.aggregators.iter().position(|a| a == me);
@@ -119,8 +159,10 @@ impl Aggregator {
         let keys = key_of_each(&others, peers)?;
         let peers = others.iter().cloned().zip(keys.into_iter().cloned()).collect();
         let groups = Groups::new(&ctx.layout, ctx.aggregators.len(), &binding)?;
-        let part = random::<SEED>()?;
+        let part = seed.derive("part of the verify key", &binding.context)?;
+        let salt = seed.derive("salt of the commitment", &binding.context)?;
         Ok(Aggregator {
+            salt,
             parts: BTreeMap::from([(me.to_owned(), part)]),
             me: me.to_owned(),
             ctx,
@@ -141,7 +183,7 @@ impl Aggregator {
         })
     }
 
-    /// This aggregator's part of the verify key, sealed to each of the others. Once; keep the bytes to resend.
+    /// This aggregator's part of the verify key, sealed to each of the others; keep the bytes to resend.
     pub fn begin(&self) -> Result<Vec<Message>, RoundError> {
         let part = self.parts.get(&self.me).ok_or(RoundError::Lost)?;
         self.to_peers(Kind::KeyPart, part.as_slice())
@@ -258,7 +300,7 @@ impl Aggregator {
         self.opened = true;
         let seal = |(to, key): (&String, &KemPublic)| {
             let bytes = self.binding.seal(Kind::Opening, &self.me, to, key, &plain)?;
-            Ok(Message { to: to.clone(), bytes })
+            Ok(Message { to: to.clone(), kind: Kind::Opening, bytes })
         };
         parties.iter().zip(keys).map(seal).collect()
     }
@@ -317,7 +359,7 @@ impl Aggregator {
     fn to_peers(&self, kind: Kind, plain: &[u8]) -> Result<Vec<Message>, RoundError> {
         let seal = |(to, key): (&String, &KemPublic)| {
             let bytes = self.binding.seal(kind, &self.me, to, key, plain)?;
-            Ok(Message { to: to.clone(), bytes })
+            Ok(Message { to: to.clone(), kind, bytes })
         };
         self.peers.iter().map(seal).collect()
     }
@@ -463,7 +505,7 @@ impl Aggregator {
             let bytes = total.get_encoded().map_err(|_| RoundError::Crypto { what: "encoding" })?;
             share.extend_from_slice(&Zeroizing::new(bytes));
         }
-        let salt = random::<32>()?;
+        let salt = self.salt.clone();
         let commitment = commitment(&self.binding.context, &self.me, &salt, &share);
         let mark = OpeningMark { slot: self.ctx.slot()?, context: self.binding.context, commitment };
         Ok(Total { share, salt, mark })

@@ -37,7 +37,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    fn code(self) -> u8 {
+    /// Its number in a message's header.
+    pub fn code(self) -> u8 {
         match self {
             Kind::Share => 1,
             Kind::KeyPart => 2,

@@ -49,10 +49,11 @@
 //!
 //! * A contributor: the bytes of each [`Sealed`] before sending. It resends those bytes and never shares again
 //!   for the same round.
-//! * An aggregator: that it took the round's [`RoundContext::slot`], before the messages of
-//!   [`Aggregator::begin`] leave, since a machine that started over would verify the same shares under a second
-//!   key; and its [`OpeningMark`] before those of [`Aggregator::open`] leave. A slot taken or opened is not
-//!   given to a second machine: the round is lost.
+//! * An aggregator: its [`RoundSeed`] for the round's [`RoundContext::slot`], before the messages of
+//!   [`Aggregator::begin`] leave, since a machine that started over with another would verify the same shares
+//!   under a second key; every message taken and every message due, in the order in which they came; and its
+//!   [`OpeningMark`] before those of [`Aggregator::open`] leave. A slot that was opened is not given to a second
+//!   machine.
 //! * Everyone: KEM secrets only until the run closes.
 //!
 //! The machines wipe what they hold of secrets when dropped, as far as their parts let them: `prio` does not
@@ -63,7 +64,7 @@
 //! ```
 //! use privacy::{Contribution, LocalRules, decode};
 //! use record::Digest;
-//! use rounds::{Aggregator, KemSecret, Opening, RoundContext, contribute};
+//! use rounds::{Aggregator, KemSecret, Opening, RoundContext, RoundSeed, contribute};
 //! use study::{Cell, Layout};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -83,8 +84,8 @@
 //! };
 //! let (ch, se, no) = (KemSecret::generate(), KemSecret::generate(), KemSecret::generate());
 //! let keys = [("ch".to_owned(), ch.public()), ("se".to_owned(), se.public())];
-//! let mut first = Aggregator::new(ctx.clone(), "ch", ch, &keys[1..])?;
-//! let mut second = Aggregator::new(ctx.clone(), "se", se, &keys[..1])?;
+//! let mut first = Aggregator::new(ctx.clone(), "ch", ch, &keys[1..], &RoundSeed::generate()?)?;
+//! let mut second = Aggregator::new(ctx.clone(), "se", se, &keys[..1], &RoundSeed::generate()?)?;
 //!
 //! // Contributors share; aggregators exchange what falls due until nothing does.
 //! let mut mail: Vec<(&str, rounds::Message)> = Vec::new();
@@ -127,7 +128,7 @@ mod groups;
 mod kem;
 mod opening;
 
-pub use aggregator::{Aggregator, Message, OpeningMark};
+pub use aggregator::{Aggregator, Message, OpeningMark, RoundSeed};
 pub use context::{MAX_AGGREGATORS, MAX_CONTRIBUTORS, MIN_CONTRIBUTORS, RoundContext};
 pub use contribute::{Sealed, contribute};
 pub use delivery::{open_release, seal_release};

@@ -5,7 +5,9 @@
 use crate::contribute::Sealed;
 use crate::envelope::{Binding, Kind};
 use crate::groups::{Groups, NONCE};
-use crate::{Aggregator, KemPublic, KemSecret, Message, Opening, RoundContext, RoundError, contribute};
+use crate::{
+    Aggregator, KemPublic, KemSecret, Message, Opening, RoundContext, RoundError, RoundSeed, contribute,
+};
 use privacy::{Contribution, LocalRules};
 use proptest::prelude::*;
 use record::Digest;
@@ -76,8 +78,12 @@ impl Desk {
     }
 
     pub fn aggregator(&self, me: &str) -> Aggregator {
+        self.aggregator_from(me, &RoundSeed::generate().unwrap())
+    }
+
+    pub fn aggregator_from(&self, me: &str, seed: &RoundSeed) -> Aggregator {
         let others: Vec<String> = self.ctx.aggregators.iter().filter(|a| *a != me).cloned().collect();
-        Aggregator::new(self.ctx.clone(), me, self.secret(me), &self.keys(&others)).unwrap()
+        Aggregator::new(self.ctx.clone(), me, self.secret(me), &self.keys(&others), seed).unwrap()
     }
 
     pub fn aggregators(&self) -> BTreeMap<String, Aggregator> {
@@ -521,4 +527,95 @@ proptest! {
             prop_assert!(opening.on_message("se", &bytes).is_err());
         }
     }
+}
+
+/// What `to` reads in a message.
+fn content(desk: &Desk, from: &str, m: &Message, length: usize) -> Vec<u8> {
+    let binding = Binding::new(&desk.ctx).unwrap();
+    binding.open(m.kind, from, &m.to, &desk.secret(&m.to), &m.bytes, length).unwrap().to_vec()
+}
+
+#[test]
+fn a_machine_made_again_from_its_seed_says_the_same_and_the_round_goes_on() {
+    let desk = Desk::new(context(false));
+    let seed = RoundSeed::generate().unwrap();
+    let kept = RoundSeed::from_bytes(seed.expose().as_slice()).unwrap();
+    let mut first = desk.aggregator_from("ch", &seed);
+    let mut other = desk.aggregator("se");
+    let length = |kind: Kind| {
+        let groups = Groups::new(&desk.ctx.layout, 2, &Binding::new(&desk.ctx).unwrap()).unwrap();
+        match kind {
+            Kind::KeyPart | Kind::Commitment => 32,
+            _ => groups.verifier_bytes() * desk.ctx.contributors.len(),
+        }
+    };
+    let mut heard: Vec<(String, Vec<u8>, bool)> = Vec::new();
+    let mut said = first.begin().unwrap();
+    for m in other.begin().unwrap() {
+        heard.push(("se".into(), m.bytes.clone(), false));
+        said.extend(first.on_message("se", &m.bytes).unwrap());
+    }
+    for (i, site) in desk.ctx.contributors.clone().iter().enumerate() {
+        for sealed in desk.share(site, &vector(i)) {
+            let (to, bytes) = sealed.into_parts();
+            if to == "ch" {
+                said.extend(first.on_contribution(site, &bytes).unwrap());
+                heard.push((site.clone(), bytes, true));
+            } else {
+                let due = other.on_contribution(site, &bytes).unwrap();
+                assert!(due.is_empty(), "no key part of `ch` has come yet");
+            }
+        }
+    }
+    // Killed here: key part and verifier shares are out, the commitment is not.
+    drop(first);
+    let mut again = desk.aggregator_from("ch", &kept);
+    let mut repeated = again.begin().unwrap();
+    for (from, bytes, share) in &heard {
+        let due = if *share { again.on_contribution(from, bytes) } else { again.on_message(from, bytes) };
+        repeated.extend(due.unwrap());
+    }
+    let kinds: Vec<Kind> = said.iter().map(|m| m.kind).collect();
+    assert_eq!(kinds, [Kind::KeyPart, Kind::Verifier]);
+    for (a, b) in said.iter().zip(&repeated) {
+        assert_eq!((a.kind, &a.to), (b.kind, &b.to));
+        assert_ne!(a.bytes, b.bytes, "a fresh encapsulation");
+        assert_eq!(content(&desk, "ch", a, length(a.kind)), content(&desk, "ch", b, length(b.kind)));
+    }
+    assert_eq!(said.len(), repeated.len());
+
+    // The other hears what was said first, as a node resends it; both come to the same sum.
+    let mut due: Vec<Message> = Vec::new();
+    for m in &said {
+        due.extend(other.on_message("ch", &m.bytes).unwrap());
+    }
+    let mut back: Vec<Message> = Vec::new();
+    for m in &due {
+        back.extend(again.on_message("se", &m.bytes).unwrap());
+    }
+    for m in &back {
+        other.on_message("ch", &m.bytes).unwrap();
+    }
+    let readers = desk.keys(&desk.ctx.readers());
+    let mut opening = desk.opening(&desk.ctx.collector);
+    for (name, machine) in [("ch", &mut again), ("se", &mut other)] {
+        assert!(machine.ready_to_open().is_some(), "{name}");
+        for m in machine.open(&readers).unwrap() {
+            if m.to == desk.ctx.collector {
+                opening.on_message(name, &m.bytes).unwrap();
+            }
+        }
+    }
+    let n = desk.ctx.contributors.len();
+    let mut sum = vec![0.0; vector(0).len()];
+    for i in 0..n {
+        sum.iter_mut().zip(vector(i)).for_each(|(s, v)| *s += v);
+    }
+    let values = privacy::decode(&desk.ctx.layout, opening.sum().unwrap(), n as u32).unwrap();
+    assert_eq!(values, sum);
+
+    // From another seed it would have said something else.
+    let stranger = desk.aggregator("ch").begin().unwrap();
+    let (a, b) = (said.first().unwrap(), stranger.first().unwrap());
+    assert_ne!(content(&desk, "ch", a, 32), content(&desk, "ch", b, 32));
 }

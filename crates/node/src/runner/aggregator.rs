@@ -111,16 +111,13 @@ impl Node {
             return self.give_up(key, "contributors answered different questions", now);
         };
         let Some(ctx) = self.context(run, key, local, slot, question) else { return Ok(()) };
-        // INVARIANT: shares are verified once; a machine lost with its process is not built again.
-        if !self.store.take_slot(&key.0, key.1, slot.0, slot.1)? {
-            return self.give_up(key, "an aggregator was restarted within a round", now);
-        }
+        let seed = self.round_seed(key, slot)?;
         let secret = self.kem_secret(run.sets.get(self.me()))?;
         let me = self.me().to_string();
         let peers: Vec<(String, KemPublic)> =
             self.aggregator_keys(run, local)?.into_iter().filter(|(m, _)| *m != me).collect();
         let mut machine =
-            Aggregator::new(ctx, &me, secret, &peers).map_err(|e| NodeError::Round(e.to_string()))?;
+            Aggregator::new(ctx, &me, secret, &peers, &seed).map_err(|e| NodeError::Round(e.to_string()))?;
         let mut broken = None;
         let mut messages = machine.begin().map_err(|e| NodeError::Round(e.to_string()))?;
         for (member, (_, share)) in local.contributions.get(&slot).into_iter().flatten() {
@@ -138,22 +135,39 @@ impl Node {
         self.send_aggregate(key, local, slot, messages, now)
     }
 
+    /// What this aggregator draws for a round: drawn once and kept before anything that follows from it leaves.
+    ///
+    /// INVARIANT: shares are verified under one key. A node that was killed within the round makes its machine
+    /// again from the same seed and the frames that it kept, in the order in which it kept them, and of what the
+    /// machine says sends only the bytes kept first (`Store::note_sent`).
+    fn round_seed(&mut self, key: &(String, u32), slot: Slot) -> Result<RoundSeed, NodeError> {
+        let label = format!("seed/{}/{}/{}/{}", key.0, key.1, slot.0, slot.1);
+        if let Some(sealed) = self.store.seed(&key.0, key.1, slot.0, slot.1)? {
+            return RoundSeed::from_bytes(&self.keys.unseal(&label, &sealed)?).ok_or(NodeError::Sealed);
+        }
+        let seed = RoundSeed::generate().map_err(|e| NodeError::Round(e.to_string()))?;
+        let sealed = self.keys.seal(&label, seed.expose().as_slice())?;
+        self.store.add_seed(&key.0, key.1, slot.0, slot.1, &sealed)?;
+        Ok(seed)
+    }
+
     pub(super) fn send_aggregate(
         &mut self,
         key: &(String, u32),
-        local: &mut RunLocal,
+        local: &RunLocal,
         slot: Slot,
         messages: Vec<rounds::Message>,
         now: i64,
     ) -> Result<(), NodeError> {
         let mut frames = Vec::new();
         for message in messages {
-            local.steps += 1;
-            let kind = format!("aggregate-{}", local.steps);
+            // Each kind at most once a round, so a machine made again finds its own words already kept.
+            let step = u32::from(message.kind.code());
+            let kind = format!("aggregate-{step}");
             let (mut egress, bytes) =
                 self.outgoing(key, slot, &kind, &message.to, local.plan_digest, message.bytes, now)?;
             egress.kind = "aggregate".into();
-            frames.push((egress, local.steps, bytes));
+            frames.push((egress, step, bytes));
         }
         self.store.note_sent(&frames, None)?;
         Ok(())

@@ -3,6 +3,9 @@
 
 use super::*;
 
+/// Bytes of salt before a committed sum.
+const SALT: usize = 16;
+
 impl Node {
     /// The collector's salted commitment to an opened sum, on the record.
     pub(super) fn commit_sum(
@@ -13,24 +16,30 @@ impl Node {
         now: i64,
     ) -> Result<(), NodeError> {
         let name = format!("sum/{}/{}/{}/{}", key.0, key.1, slot.0, slot.1);
-        if self.store.meta(&name)?.is_some() {
+        if self.has_said(&name, now) {
             return Ok(());
         }
-        let mut salt = [0u8; 16];
-        getrandom::fill(&mut salt).map_err(|_| NodeError::Randomness)?;
-        let mut bytes = Vec::new();
-        for value in &sums.values {
-            bytes.extend(value.to_bits().to_be_bytes());
-        }
-        let commitment = record::salted("comity-sum/1", &salt, &bytes);
-        let sealed = self.keys.seal(&name, &[salt.as_slice(), &bytes].concat())?;
-        self.store.set_meta(&name, &sealed)?;
+        // Salt and sum are kept, so that a commitment said again is the same one.
+        let opened = match self.store.meta(&name)? {
+            Some(sealed) => self.keys.unseal(&name, &sealed)?,
+            None => {
+                let mut opened = zeroize::Zeroizing::new(vec![0u8; SALT]);
+                getrandom::fill(&mut opened).map_err(|_| NodeError::Randomness)?;
+                for value in &sums.values {
+                    opened.extend(value.to_bits().to_be_bytes());
+                }
+                let sealed = self.keys.seal(&name, &opened)?;
+                self.store.set_meta(&name, &sealed)?;
+                opened
+            }
+        };
+        let (salt, bytes) = opened.split_first_chunk::<SALT>().ok_or(NodeError::Sealed)?;
         let body = charter::body::RoundCommit {
             study: key.0.clone(),
             run: key.1,
             stage: slot.0,
             round: slot.1,
-            commitment,
+            commitment: record::salted("comity-sum/1", salt, bytes),
         };
         self.say_once(name, charter::body::RoundCommit::TYPE, &key.0, &body, now)
     }
@@ -44,6 +53,11 @@ impl Node {
         local: &mut RunLocal,
         now: i64,
     ) -> Result<(), NodeError> {
+        for (slot, sums) in &local.sums {
+            if !run.commits.contains_key(&format!("{}/{}", slot.0, slot.1)) {
+                self.commit_sum(key, *slot, sums, now)?;
+            }
+        }
         let verdict_key = format!("verdict/{}/{}", key.0, key.1);
         if run.verdict.is_none()
             && let Some(guard) = local.sums.get(&(0, 0))
@@ -85,6 +99,11 @@ impl Node {
         if self.has_said(&name, now) || self.has_said(&late, now) {
             return Ok(());
         }
+        // What was sealed once is released, and nothing else: a salt drawn again would be another output.
+        if let Some(kept) = self.store.meta(&name)? {
+            let body: charter::body::ReleasePublish = record::canon::from_bytes(&kept)?;
+            return self.say_once(name, charter::body::ReleasePublish::TYPE, &key.0, &body, now);
+        }
         let Some(release) = crate::facts::checked_release(self, s, run, local, key.1)? else {
             return self.say_once(late, charter::body::RunVerdict::TYPE, &key.0, &withheld, now);
         };
@@ -125,6 +144,7 @@ impl Node {
             sealed: sealed_digests,
         };
         self.store.note_sent(&frames, None)?;
+        self.store.set_meta(&name, &record::canon::to_bytes(&body)?)?;
         self.say_once(name, charter::body::ReleasePublish::TYPE, &key.0, &body, now)
     }
 

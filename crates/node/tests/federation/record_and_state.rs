@@ -1,6 +1,6 @@
 //! Same record, same state; and a node that starts again is the node that it was.
 
-use crate::house::{House, MINUTE, count, regression};
+use crate::house::{House, count, regression};
 use charter::State;
 use node::control::Command;
 use record::Entry;
@@ -80,18 +80,35 @@ fn contributors_collector_and_recipient_may_start_again_within_a_run() {
 }
 
 #[test]
-fn an_aggregator_that_starts_again_within_a_round_loses_the_run_and_not_the_study() {
+fn aggregators_killed_at_every_step_of_every_round_go_on_and_send_nothing_twice() {
     let mut house = House::eight();
-    house.ask_and_approve("deaths", &count("deaths"));
+    house.ask_and_approve("fit", &regression("fit"));
     house.until("the aggregators at work", |h| !h.frames("aggregate").is_empty());
-    assert!(house.frames("opening").is_empty());
-    house.restart("ch");
+    // What was flushed is kept, what was not is gone: after each exchange one of the two, or both, die.
+    for step in 0.. {
+        if house.released("fit") {
+            break;
+        }
+        assert!(step < 400, "{:?}", house.phase("fit"));
+        house.step();
+        for (id, due) in [("ch", step % 2 == 0), ("se", step % 3 == 0)] {
+            if due {
+                house.crash_and_open(id);
+            }
+        }
+    }
     house.settle();
-    house.now += 2 * MINUTE;
-    house.refresh();
-    house.settle();
-    let runs = &house.node("gb").state().studies["deaths"].runs;
-    assert_eq!(runs[&1].lost.as_deref(), Some("an aggregator was restarted within a round"));
-    assert!(runs[&2].release.is_some());
-    assert!(house.frames("opening").iter().all(|f| f.place.run == 2));
+    house.no_errors();
+    assert_eq!(house.node("gb").state().studies["fit"].runs.len(), 1, "no run was lost");
+    for kind in ["aggregate", "opening", "contribution"] {
+        let mut places: Vec<_> =
+            house.frames(kind).into_iter().map(|f| (f.place, f.kind, f.from, f.to)).collect();
+        let all = places.len();
+        places.sort();
+        places.dedup();
+        assert_eq!(places.len(), all, "{kind}: one place, two frames");
+    }
+    for id in house.ids() {
+        assert!(house.evidence(&id).is_empty(), "{id}");
+    }
 }
