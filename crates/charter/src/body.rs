@@ -203,6 +203,16 @@ body! {
     }
 }
 body! {
+    /// A contributor's node is there and would take part in the study's next run, so that one that is lost is left out
+    /// before the contributors are fixed.
+    RunReady, "run.ready@1" {
+        /// The study.
+        study: String,
+        /// The next run.
+        run: u32,
+    }
+}
+body! {
     /// The key of this run of the collector or of a recipient.
     RunJoin, "run.join@1" {
         /// The study.

@@ -114,6 +114,7 @@ impl State {
             DecisionVote::TYPE => self.decision_vote(index, time, statement),
             DecisionRevoke::TYPE => self.decision_revoke(index, statement),
             RunSet::TYPE => self.run_set(index, time, statement),
+            RunReady::TYPE => self.run_ready(time, statement),
             RunJoin::TYPE => self.run_join(statement),
             RoundCommit::TYPE => self.round_commit(statement),
             RunVerdict::TYPE => self.run_verdict(index, statement),
@@ -310,6 +311,7 @@ impl State {
             closes,
             proposed: BTreeMap::new(),
             votes: BTreeMap::new(),
+            ready: BTreeMap::new(),
             runs: BTreeMap::new(),
             study: study.clone(),
         };
@@ -471,15 +473,21 @@ impl State {
             }
             return Ok(());
         }
-        let next = study.runs.keys().next_back().map_or(1, |n| n + 1);
-        if set.run != next {
+        if set.run != study.next_run() {
             return void("not the next run");
         }
         let Some(Phase::Approved { contributors }) = phase else {
             return void("the study is not approved");
         };
-        if set.contributors != sorted(&contributors) {
-            return void("not the members whose stewards said yes");
+        let all = sorted(&contributors);
+        if set.contributors != all {
+            // Fewer only for members that are lost: those in it have said that they are ready, those left out have
+            // not, and the study's minimum holds (A2).
+            let ready: Vec<String> = all.into_iter().filter(|m| study.is_ready(m, set.run)).collect();
+            if set.contributors != ready || (ready.len() as u64) < u64::from(study.study.minimum_contributors)
+            {
+                return void("not the members whose stewards said yes");
+            }
         }
         let mut sets = BTreeMap::new();
         sets.insert(statement.issuer.clone(), set.kem);
@@ -502,6 +510,28 @@ impl State {
         };
         study.runs.insert(set.run, run);
         self.run_order.push((set.study, set.run));
+        Ok(())
+    }
+
+    fn run_ready(&mut self, time: i64, statement: &Statement) -> Fold {
+        let ready: RunReady = body(statement)?;
+        let phase = self.phase(&ready.study, time);
+        let Some(study) = self.studies.get_mut(&ready.study) else {
+            return void("no such study");
+        };
+        let member = &statement.issuer;
+        match phase {
+            Some(Phase::Approved { contributors }) if contributors.contains(member) => {}
+            Some(Phase::Approved { .. }) => return void("issuer's steward has not said yes"),
+            _ => return void("the study is not approved"),
+        }
+        if ready.run != study.next_run() {
+            return void("not the next run");
+        }
+        if study.is_ready(member, ready.run) {
+            return void("ready before");
+        }
+        study.ready.insert(member.clone(), ready.run);
         Ok(())
     }
 

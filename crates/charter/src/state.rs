@@ -168,6 +168,10 @@ pub struct StudyState {
     pub proposed: BTreeMap<String, Receipt>,
     /// Votes by member.
     pub votes: BTreeMap<String, Vote>,
+    /// The run for which a member's node last said that it is ready. Left out of the digest while nobody has, so
+    /// that records from before this statement keep theirs.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub ready: BTreeMap<String, u32>,
     /// Runs by number.
     pub runs: BTreeMap<u32, Run>,
 }
@@ -205,6 +209,18 @@ pub struct Run {
     pub lost_at: Option<u64>,
     /// Parties that have erased their keys.
     pub closed: BTreeSet<String>,
+}
+
+impl StudyState {
+    /// The number of the run that may be set next.
+    pub fn next_run(&self) -> u32 {
+        self.runs.keys().next_back().map_or(1, |n| n.saturating_add(1))
+    }
+
+    /// Whether the member's node said that it is ready for that run.
+    pub fn is_ready(&self, member: &str, run: u32) -> bool {
+        self.ready.get(member) == Some(&run)
+    }
 }
 
 impl Run {

@@ -59,6 +59,8 @@ pub struct Node {
     pub(crate) cosign_out: Vec<(u64, String)>,
     /// What this node has said and awaits in the record: logical key to statement and time.
     pub(crate) said: BTreeMap<String, (String, i64)>,
+    /// Since when this node, as an aggregator, waits for contributors of a run that are not ready.
+    pub(crate) waiting: BTreeMap<(String, u32), i64>,
     /// Runs that this node has a part in.
     pub(crate) runs: BTreeMap<(String, u32), RunLocal>,
     /// Members whose signed stop was heard before the record told it.
@@ -135,6 +137,7 @@ impl Node {
             cosigned_at: 0,
             cosign_out: Vec::new(),
             said: BTreeMap::new(),
+            waiting: BTreeMap::new(),
             runs: BTreeMap::new(),
             heard_stops: BTreeMap::new(),
             paused,
@@ -223,6 +226,11 @@ impl Node {
     /// The node's key file, for its TLS identity.
     pub fn keys(&self) -> &NodeKeys {
         &self.keys
+    }
+
+    /// Whether a write failed: the process must end and begin again from what was kept.
+    pub fn failed(&self) -> bool {
+        self.store.failed()
     }
 
     /// Makes everything done so far durable.

@@ -4,7 +4,7 @@
 
 use crate::NodeError;
 use crate::core::Node;
-use charter::body::{CharterPropose, CharterSign, GateReceipt, PolicyFloor, RunClose, RunJoin, RunSet};
+use charter::body::{CharterPropose, CharterSign, GateReceipt, PolicyFloor, RunClose, RunJoin};
 use charter::{Phase, Run, Stage, StudyState};
 use record::Digest;
 use study::Recipient;
@@ -84,19 +84,8 @@ impl Node {
                 self.say_once(key, GateReceipt::TYPE, id, &receipt, now)?;
             }
         }
-        if let Some(Phase::Approved { contributors }) = self.state.phase(id, now)
-            && s.study.aggregators.contains(&me)
-        {
-            let number = s.runs.keys().next_back().map_or(1, |n| n + 1);
-            let key = format!("set/{id}/{number}");
-            if number <= charter::fold::MAX_RUNS && !self.has_said(&key, now) {
-                let (_, plan) = self.plan_at(&s.study, self.state.size)?;
-                let mut contributors = contributors;
-                contributors.sort();
-                let kem = self.fresh_kem(id, number)?;
-                let body = RunSet { study: id.to_string(), run: number, contributors, plan, kem };
-                self.say_once(key, RunSet::TYPE, id, &body, now)?;
-            }
+        if let Some(Phase::Approved { contributors }) = self.state.phase(id, now) {
+            self.gather(&s, contributors, now)?;
         }
         let runs: Vec<(u32, Run)> = s.runs.iter().map(|(n, r)| (*n, r.clone())).collect();
         for (number, run) in runs {
@@ -146,23 +135,6 @@ impl Node {
             }
         }
         self.drive_run(&id, number, now)
-    }
-
-    /// Signs the contributor set that the other aggregator signed first, if it is the one that the record gives.
-    fn sign_set(&mut self, s: &StudyState, number: u32, run: &Run, now: i64) -> Result<(), NodeError> {
-        let id = s.study.id.clone();
-        let key = format!("set/{id}/{number}");
-        if self.has_said(&key, now) {
-            return Ok(());
-        }
-        let (_, plan) = self.plan_at(&s.study, run.first)?;
-        if plan != run.plan {
-            return self.give_up(&(id, number), "the plan of the set is not the study's", now);
-        }
-        let kem = self.fresh_kem(&id, number)?;
-        let body =
-            RunSet { study: id.clone(), run: number, contributors: run.contributors.clone(), plan, kem };
-        self.say_once(key, RunSet::TYPE, &id, &body, now)
     }
 
     /// After a run: keys are erased, with a statement, and intermediate sums are forgotten.

@@ -15,6 +15,7 @@ pub mod core;
 pub mod drive;
 pub mod egress;
 pub mod facts;
+pub mod gather;
 pub mod keys;
 pub mod mirror;
 pub mod runner;
@@ -62,8 +63,13 @@ pub enum NodeError {
     #[error("a sealed secret of this node does not open; its store or its key file was changed")]
     Sealed,
     /// The store failed.
-    #[error("the store failed: {0}; nothing was changed")]
+    #[error("the store failed: {0}; see that the disk has room")]
     Store(#[from] rusqlite::Error),
+    /// The store failed before.
+    #[error(
+        "the store failed: this process writes and sends nothing more; see that the disk has room and start it again"
+    )]
+    StoreFailed,
     /// A document was refused.
     #[error(transparent)]
     Document(#[from] study::DocumentError),
@@ -99,7 +105,7 @@ impl NodeError {
     /// Whether the store failed, so that memory may be ahead of it: the process must end and begin again from
     /// what is kept.
     pub fn is_fatal(&self) -> bool {
-        matches!(self, NodeError::Store(_))
+        matches!(self, NodeError::Store(_) | NodeError::StoreFailed)
     }
 
     /// An input or output error with its path.

@@ -61,7 +61,7 @@ fn question_digest(question: &Question, secret: Option<Digest>) -> Result<Digest
     Ok(Digest::of(&bytes))
 }
 
-fn recipients(study: &Study) -> Vec<String> {
+pub(crate) fn recipients(study: &Study) -> Vec<String> {
     let member = |r: &Recipient| match r {
         Recipient::Member(m) => Some(m.clone()),
         Recipient::Outside(_) => None,

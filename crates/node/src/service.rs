@@ -29,7 +29,13 @@ struct Actor {
 }
 
 impl Actor {
-    fn start(mut node: Node, wake: Arc<Notify>, withdrawn: watch::Sender<u64>) -> Result<Actor, NodeError> {
+    /// The thread ends when all handles are gone, or when the store failed; then `end` is told.
+    fn start(
+        mut node: Node,
+        wake: Arc<Notify>,
+        withdrawn: watch::Sender<u64>,
+        end: oneshot::Sender<NodeError>,
+    ) -> Result<Actor, NodeError> {
         let (jobs, inbox) = mpsc::channel::<Job>();
         let run = move || {
             loop {
@@ -47,8 +53,12 @@ impl Actor {
                 if let Err(e) = node.tick(now_ms()) {
                     tracing::error!("a step failed: {}", e.public());
                 }
-                if let Err(e) = node.flush() {
-                    tracing::error!("the store failed: {}", e.public());
+                let flushed = node.flush();
+                if let Err(e) = flushed.and(if node.failed() { Err(NodeError::StoreFailed) } else { Ok(()) })
+                {
+                    // What is not on the disk is not done. Memory is ahead of it, so nothing goes on from here.
+                    let _ = end.send(e);
+                    return;
                 }
                 withdrawn.send_replace(node.withdrawals());
                 // Only for something new: the carrier's own questions pass through here too.
@@ -122,16 +132,20 @@ pub async fn serve(dir: &Path, stop: impl Future<Output = ()>) -> Result<(), Nod
 
     let wake = Arc::new(Notify::new());
     let (withdrawn, withdrawals) = watch::channel(0);
-    let actor = Actor::start(node, wake.clone(), withdrawn)?;
+    let (end, ended) = oneshot::channel();
+    let actor = Actor::start(node, wake.clone(), withdrawn, end)?;
     let control = tokio::spawn(control(listener, actor.clone()));
     let outbound = tokio::spawn(outbound(client.clone(), actor.clone(), wake, withdrawals));
     let inbound = tokio::spawn(inbound(client, actor.clone()));
-    stop.await;
+    let result = tokio::select! {
+        () = stop => Ok(()),
+        failed = ended => Err(failed.unwrap_or(NodeError::StoreFailed)),
+    };
     control.abort();
     outbound.abort();
     inbound.abort();
     let _ = std::fs::remove_file(&path);
-    Ok(())
+    result
 }
 
 async fn control(listener: UnixListener, actor: Actor) {

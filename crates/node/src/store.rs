@@ -19,6 +19,8 @@ pub struct Store {
     outgoing: std::cell::Cell<bool>,
     /// A key was erased since the last flush.
     truncate: std::cell::Cell<bool>,
+    /// A write failed.
+    failed: std::cell::Cell<bool>,
 }
 
 /// One thing that left this site, as the egress report shows it.
@@ -128,6 +130,7 @@ impl Store {
             open: std::cell::Cell::new(false),
             outgoing: std::cell::Cell::new(true),
             truncate: std::cell::Cell::new(false),
+            failed: std::cell::Cell::new(false),
         }
     }
 
@@ -167,11 +170,33 @@ impl Store {
 
     /// Joins the open transaction, or begins one.
     fn write(&self) -> Result<&Connection, NodeError> {
+        if self.failed.get() {
+            return Err(NodeError::StoreFailed);
+        }
         if !self.open.get() {
-            self.db.execute_batch("begin immediate")?;
+            self.noted(self.db.execute_batch("begin immediate"))?;
             self.open.set(true);
         }
         Ok(&self.db)
+    }
+
+    fn noted<T>(&self, result: rusqlite::Result<T>) -> Result<T, NodeError> {
+        if result.is_err() {
+            self.failed.set(true);
+        }
+        Ok(result?)
+    }
+
+    /// One write.
+    fn run(&self, sql: &str, values: impl rusqlite::Params) -> Result<usize, NodeError> {
+        let db = self.write()?;
+        self.noted(db.prepare_cached(sql).and_then(|mut statement| statement.execute(values)))
+    }
+
+    /// Whether a write has failed: memory may then be ahead of the file, so nothing more is written or sent, and
+    /// the process must end and begin again from what was kept.
+    pub fn failed(&self) -> bool {
+        self.failed.get()
     }
 
     /// Whether something to send was written since the last call.
@@ -181,8 +206,12 @@ impl Store {
 
     /// Makes everything written so far durable.
     pub fn flush(&self) -> Result<(), NodeError> {
+        // INVARIANT: after a failed write nothing of the same group is kept: all or none.
+        if self.failed.get() {
+            return Err(NodeError::StoreFailed);
+        }
         if self.open.get() {
-            self.db.execute_batch("commit")?;
+            self.noted(self.db.execute_batch("commit"))?;
             self.open.set(false);
         }
         if self.truncate.replace(false) {
@@ -195,17 +224,14 @@ impl Store {
     /// Runs writes that hold together: all or none.
     fn together<T>(&self, f: impl FnOnce(&Connection) -> Result<T, NodeError>) -> Result<T, NodeError> {
         let db = self.write()?;
-        db.execute_batch("savepoint together")?;
-        match f(db) {
-            Ok(value) => {
-                db.execute_batch("release together")?;
-                Ok(value)
-            }
-            Err(e) => {
-                db.execute_batch("rollback to together; release together")?;
-                Err(e)
-            }
+        self.noted(db.execute_batch("savepoint together"))?;
+        let result = f(db);
+        let end = if result.is_ok() { "release together" } else { "rollback to together; release together" };
+        self.noted(db.execute_batch(end))?;
+        if matches!(result, Err(NodeError::Store(_))) {
+            self.failed.set(true);
         }
+        result
     }
 
     /// Reads a value.
@@ -221,9 +247,7 @@ impl Store {
 
     /// Writes a value.
     pub fn set_meta(&self, key: &str, value: &[u8]) -> Result<(), NodeError> {
-        self.write()?
-            .prepare_cached("insert or replace into meta values(?1, ?2)")?
-            .execute(params![key, value])?;
+        self.run("insert or replace into meta values(?1, ?2)", params![key, value])?;
         Ok(())
     }
 
@@ -249,7 +273,7 @@ impl Store {
 
     /// Keeps a dataset's place and mapping.
     pub fn add_dataset(&self, d: &LocalDataset) -> Result<(), NodeError> {
-        self.write()?.execute(
+        self.run(
             "insert or replace into datasets values(?1, ?2, ?3, ?4, ?5)",
             params![d.name, d.path, d.mapping, d.salt.as_slice(), d.rows],
         )?;
@@ -277,10 +301,7 @@ impl Store {
 
     /// Keeps a run key, sealed.
     pub fn add_kem(&self, public: &str, study: &str, run: u32, sealed: &[u8]) -> Result<(), NodeError> {
-        self.write()?.execute(
-            "insert or replace into kem values(?1, ?2, ?3, ?4)",
-            params![public, study, run, sealed],
-        )?;
+        self.run("insert or replace into kem values(?1, ?2, ?3, ?4)", params![public, study, run, sealed])?;
         Ok(())
     }
 
@@ -299,7 +320,7 @@ impl Store {
             "update seeds set seed = zeroblob(length(seed)) where study = ?1 and run = ?2",
             "delete from seeds where study = ?1 and run = ?2",
         ] {
-            self.write()?.execute(sql, params![study, run])?;
+            self.run(sql, params![study, run])?;
         }
         self.truncate.set(true);
         Ok(())
@@ -354,9 +375,7 @@ impl Store {
         let rows: Vec<(i64, Vec<u8>)> = rows.collect::<Result<_, _>>()?;
         // INVARIANT: noted as handed over before the hub can have it, so that egress never says less than left.
         for (row, _) in &rows {
-            self.write()?
-                .prepare_cached("update sent set handed = 1 where rowid = ?1 and handed = 0")?
-                .execute([row])?;
+            self.run("update sent set handed = 1 where rowid = ?1 and handed = 0", [row])?;
         }
         self.flush()?;
         Ok(rows)
@@ -364,16 +383,14 @@ impl Store {
 
     /// Marks a frame as handed over.
     pub fn delivered(&self, rowid: i64) -> Result<(), NodeError> {
-        self.write()?.prepare_cached("update sent set delivered = 1 where rowid = ?1")?.execute([rowid])?;
+        self.run("update sent set delivered = 1 where rowid = ?1", [rowid])?;
         Ok(())
     }
 
     /// Withdraws frames that were not handed over yet: a stop outruns them.
     pub fn withdraw_undelivered(&self) -> Result<usize, NodeError> {
         // Marked, not deleted: one that the hub was already being handed is noted as delivered after all, and shows.
-        Ok(self
-            .write()?
-            .execute("update sent set delivered = 2 where delivered = 0 and kind <> 'stop'", [])?)
+        Ok(self.run("update sent set delivered = 2 where delivered = 0 and kind <> 'stop'", [])?)
     }
 
     /// Whether this node has answered that round.
@@ -393,9 +410,7 @@ impl Store {
         round: u32,
         sealed: &[u8],
     ) -> Result<(), NodeError> {
-        self.write()?
-            .prepare_cached("insert into seeds values(?1, ?2, ?3, ?4, ?5)")?
-            .execute(params![study, run, stage, round, sealed])?;
+        self.run("insert into seeds values(?1, ?2, ?3, ?4, ?5)", params![study, run, stage, round, sealed])?;
         Ok(())
     }
 
@@ -417,10 +432,10 @@ impl Store {
         contributors: &str,
         time: i64,
     ) -> Result<bool, NodeError> {
-        let taken = self
-            .write()?
-            .prepare_cached("insert or ignore into opened values(?1, ?2, ?3, ?4, ?5, ?6)")?
-            .execute(params![study, run, stage, round, contributors, time])?;
+        let taken = self.run(
+            "insert or ignore into opened values(?1, ?2, ?3, ?4, ?5, ?6)",
+            params![study, run, stage, round, contributors, time],
+        )?;
         Ok(taken == 1)
     }
 
@@ -435,9 +450,7 @@ impl Store {
     /// Keeps a frame from the mailbox, after those kept before; the hub may forget it from then on. The order is
     /// this node's own: what came first stands, whatever numbers the hub gives.
     pub fn add_mail(&self, study: &str, run: u32, frame: &[u8]) -> Result<(), NodeError> {
-        self.write()?
-            .prepare_cached("insert into heard(study, run, frame) values(?1, ?2, ?3)")?
-            .execute(params![study, run, frame])?;
+        self.run("insert into heard(study, run, frame) values(?1, ?2, ?3)", params![study, run, frame])?;
         Ok(())
     }
 
@@ -449,7 +462,7 @@ impl Store {
     /// Forgets the collector's sums of a run.
     pub fn drop_sums(&self, study: &str, run: u32) -> Result<(), NodeError> {
         let prefix = format!("sum/{study}/{run}/");
-        self.write()?.execute("delete from meta where substr(key, 1, length(?1)) = ?1", [prefix])?;
+        self.run("delete from meta where substr(key, 1, length(?1)) = ?1", [prefix])?;
         Ok(())
     }
 
@@ -467,22 +480,20 @@ impl Store {
 
     /// Forgets the frames of a run that is over.
     pub fn drop_mail(&self, study: &str, run: u32) -> Result<(), NodeError> {
-        self.write()?.execute("delete from heard where study = ?1 and run = ?2", params![study, run])?;
+        self.run("delete from heard where study = ?1 and run = ?2", params![study, run])?;
         Ok(())
     }
 
     /// Notes under which name a statement was said, so that a node that starts again does not say it again while it
     /// is on its way.
     pub fn note_said(&self, name: &str, id: &str, time: i64) -> Result<(), NodeError> {
-        self.write()?
-            .prepare_cached("insert or replace into said values(?1, ?2, ?3)")?
-            .execute(params![name, id, time])?;
+        self.run("insert or replace into said values(?1, ?2, ?3)", params![name, id, time])?;
         Ok(())
     }
 
     /// What was said under names, with the statement and the time; forgets what is a day older than the newest.
     pub fn said(&self) -> Result<Vec<(String, String, i64)>, NodeError> {
-        self.write()?.execute(
+        self.run(
             "delete from said where time < (select max(time) from said) - 86400000
              and id not in (select id from outbox)",
             [],
@@ -495,9 +506,10 @@ impl Store {
     /// Keeps a signed statement until it is in the record.
     pub fn queue(&self, id: &str, bytes: &[u8], time: i64) -> Result<(), NodeError> {
         self.outgoing.set(true);
-        self.write()?
-            .prepare_cached("insert or ignore into outbox(id, bytes, time) values(?1, ?2, ?3)")?
-            .execute(params![id, bytes, time])?;
+        self.run(
+            "insert or ignore into outbox(id, bytes, time) values(?1, ?2, ?3)",
+            params![id, bytes, time],
+        )?;
         Ok(())
     }
 
@@ -513,9 +525,10 @@ impl Store {
 
     /// Notes that a statement was handed in, and whether the hub promised it.
     pub fn tried(&self, id: &str, promised: bool, time: i64) -> Result<(), NodeError> {
-        self.write()?
-            .prepare_cached("update outbox set tried = ?2, promised = max(promised, ?3) where id = ?1")?
-            .execute(params![id, time, promised])?;
+        self.run(
+            "update outbox set tried = ?2, promised = max(promised, ?3) where id = ?1",
+            params![id, time, promised],
+        )?;
         Ok(())
     }
 
@@ -535,7 +548,7 @@ impl Store {
 
     /// Forgets a statement that is in the record, or was refused for good.
     pub fn dequeue(&self, id: &str) -> Result<(), NodeError> {
-        self.write()?.prepare_cached("delete from outbox where id = ?1")?.execute([id])?;
+        self.run("delete from outbox where id = ?1", [id])?;
         Ok(())
     }
 
@@ -565,8 +578,8 @@ impl Store {
 
     /// Keeps something wrong that another party sent.
     pub fn add_evidence(&self, e: &Evidence, frame: &[u8]) -> Result<(), NodeError> {
-        let db = self.write()?;
-        let of_sender: i64 = db
+        let of_sender: i64 = self
+            .db
             .prepare_cached("select count(*) from evidence where sender = ?1")?
             .query_row([&e.from], |r| r.get(0))?;
         // The first ones tell the story; a flood of more must not fill the disk.
@@ -574,8 +587,10 @@ impl Store {
             return Ok(());
         }
         let start = frame.get(..EVIDENCE_BYTES).unwrap_or(frame);
-        db.prepare_cached("insert into evidence(time, sender, what, frame) values(?1, ?2, ?3, ?4)")?
-            .execute(params![e.time, e.from, e.what, start])?;
+        self.run(
+            "insert into evidence(time, sender, what, frame) values(?1, ?2, ?3, ?4)",
+            params![e.time, e.from, e.what, start],
+        )?;
         Ok(())
     }
 
@@ -589,10 +604,7 @@ impl Store {
 
     /// Keeps an output (`role` is `collector` or `recipient`).
     pub fn add_output(&self, study: &str, run: u32, role: &str, body: &[u8]) -> Result<(), NodeError> {
-        self.write()?.execute(
-            "insert or replace into outputs values(?1, ?2, ?3, ?4)",
-            params![study, run, role, body],
-        )?;
+        self.run("insert or replace into outputs values(?1, ?2, ?3, ?4)", params![study, run, role, body])?;
         Ok(())
     }
 
@@ -613,7 +625,7 @@ impl Store {
 
     /// Destroys an output.
     pub fn drop_output(&self, study: &str, run: u32, role: &str) -> Result<(), NodeError> {
-        self.write()?.execute(
+        self.run(
             "delete from outputs where study = ?1 and run = ?2 and role = ?3",
             params![study, run, role],
         )?;

@@ -537,6 +537,16 @@ impl Node {
         let s = self.known_study(id)?;
         let phase = self.state.phase(id, now);
         let mut text = format!("{id}: {}\n  stands     {}\n", s.study.title, phase_words(phase.as_ref()));
+        let missing = match &phase {
+            Some(Phase::Approved { contributors }) => {
+                let ready = |m: &&String| !s.is_ready(m, s.next_run());
+                contributors.iter().filter(ready).cloned().collect()
+            }
+            _ => Vec::new(),
+        };
+        if !missing.is_empty() {
+            let _ = writeln!(text, "  waits for  the nodes of {}", missing.join(", "));
+        }
         for (member, r) in &s.proposed {
             let verdict =
                 if r.allow { "allow".to_string() } else { format!("DENY by {}", r.rules.join(", ")) };
