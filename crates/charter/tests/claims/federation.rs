@@ -344,6 +344,10 @@ impl Federation {
         self.node(aggregator, RunSet::TYPE, &body)
     }
 
+    pub fn ready_for(&mut self, member: &str, study: &str, run: u32) -> Status {
+        self.node(member, RunReady::TYPE, &RunReady { study: study.into(), run })
+    }
+
     pub fn commit(&mut self, member: &str, study: &str, stage: u32, round: u32) -> Status {
         let commitment = Digest::of(b"sum");
         let body = RoundCommit { study: study.into(), run: 1, stage, round, commitment };

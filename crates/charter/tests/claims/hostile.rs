@@ -177,7 +177,7 @@ struct Said {
 
 fn said() -> impl Strategy<Value = Said> {
     let wait = prop_oneof![8 => 0..5000_i64, 1 => 0..100 * HOUR, 1 => -HOUR..0, 1 => Just(400 * DAY)];
-    let numbers = (0..24_usize, 0..10_usize, 0..6_usize, 0..9_usize, 0..5_usize, 0..8_u32);
+    let numbers = (0..25_usize, 0..10_usize, 0..6_usize, 0..9_usize, 0..5_usize, 0..8_u32);
     (numbers, wait).prop_map(|((kind, issuer, actor, signer, study, variant), wait)| Said {
         kind,
         issuer,
@@ -255,6 +255,7 @@ impl Said {
                 let output = ReleasePublish { run, contributors, ..f.output(&study) };
                 f.statement(issuer, &actor, ReleasePublish::TYPE, &output)
             }
+            24 => make(RunReady::TYPE, value(&RunReady { study, run })),
             _ => make(RunLost::TYPE, value(&RunLost { study, run, reason })),
         }
     }

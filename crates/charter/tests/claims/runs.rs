@@ -302,3 +302,50 @@ fn a_stop_by_a_node_whose_clock_is_ahead_is_still_a_stop() {
     void(f.put(start, &key("it", "sign")), "before its own validity");
     assert!(f.state.stopped.contains("it"));
 }
+
+#[test]
+fn a_contributor_is_left_out_only_while_it_is_not_ready_and_the_minimum_holds() {
+    let mut f = Federation::approved(named("lossy"));
+    let refused = "not the members whose stewards said yes";
+    for member in without("pl") {
+        // Until all others have said that they are ready, nobody is left out.
+        void(f.would(|f| f.set("ch", "lossy", 1, without("pl"))), refused);
+        valid(f.ready_for(&member, "lossy", 1));
+    }
+    // Who is ready is not left out, whoever is put in its place.
+    void(f.would(|f| f.set("ch", "lossy", 1, without("it"))), refused);
+    let seven: Vec<String> = without("pl").into_iter().filter(|m| m != "it").collect();
+    void(f.would(|f| f.set("ch", "lossy", 1, seven)), refused);
+    // With all of them, or with all that are ready.
+    valid(f.would(|f| f.set("ch", "lossy", 1, everyone())));
+    valid(f.would(|f| f.set("ch", "lossy", 1, without("pl"))));
+    valid(f.ready_for("pl", "lossy", 1));
+    void(f.would(|f| f.set("ch", "lossy", 1, without("pl"))), refused);
+    valid(f.set("ch", "lossy", 1, everyone()));
+
+    // A word for one run is none for the next.
+    valid(f.lose("se", "lossy", 1));
+    void(f.would(|f| f.set("ch", "lossy", 2, without("pl"))), refused);
+
+    // All nine are needed here.
+    let mut f = Federation::approved(aspirin());
+    for member in without("pl") {
+        valid(f.ready_for(&member, "aspirin", 1));
+    }
+    void(f.would(|f| f.set("ch", "aspirin", 1, without("pl"))), refused);
+}
+
+#[test]
+fn only_a_contributor_of_an_approved_study_is_ready_and_for_the_next_run_alone() {
+    let mut f = Federation::gated(named("lossy"));
+    void(f.would(|f| f.ready_for("it", "lossy", 1)), "the study is not approved");
+    void(f.would(|f| f.ready_for("it", "other", 1)), "no such study");
+    valid(f.vote("pl", "lossy", charter::VoteChoice::No));
+    for member in without("pl") {
+        valid(f.vote(&member, "lossy", charter::VoteChoice::Yes));
+    }
+    void(f.would(|f| f.ready_for("pl", "lossy", 1)), "issuer's steward has not said yes");
+    void(f.would(|f| f.ready_for("it", "lossy", 0)), "not the next run");
+    void(f.would(|f| f.ready_for("it", "lossy", 2)), "not the next run");
+    valid(f.ready_for("it", "lossy", 1));
+}

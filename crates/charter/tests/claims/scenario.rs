@@ -1,4 +1,4 @@
-//! One long record with a statement of every type, valid ones and void ones.
+//! Long records that together hold a statement of every type, valid ones and void ones.
 
 use crate::federation::*;
 use charter::body::*;
@@ -6,7 +6,7 @@ use charter::{Stage, VoteChoice};
 use record::Digest;
 
 /// All statement types of this version.
-pub const TYPES: [&str; 22] = [
+pub const TYPES: [&str; 23] = [
     CharterPropose::TYPE,
     CharterSign::TYPE,
     PolicyFloor::TYPE,
@@ -23,6 +23,7 @@ pub const TYPES: [&str; 22] = [
     DecisionVote::TYPE,
     DecisionRevoke::TYPE,
     RunSet::TYPE,
+    RunReady::TYPE,
     RunJoin::TYPE,
     RoundCommit::TYPE,
     RunVerdict::TYPE,
@@ -85,5 +86,32 @@ pub fn whole() -> Federation {
     valid(f.submit(study::Study { id: "refused".into(), ..aspirin() }));
     valid(f.gate("au", "refused", Stage::Propose, false));
     void(f.vote("au", "refused", VoteChoice::Yes), "the issuer's own gate refuses; no vote can override it");
+    f
+}
+
+/// A study released without a contributor that was lost before the contributors were fixed.
+pub fn left_out() -> Federation {
+    let mut f = Federation::approved(named("lossy"));
+    void(f.set("ch", "lossy", 1, without("pl")), "not the members whose stewards said yes");
+    for member in without("pl") {
+        valid(f.ready_for(&member, "lossy", 1));
+    }
+    void(f.ready_for("it", "lossy", 1), "ready before");
+    void(f.ready_for("pl", "lossy", 2), "not the next run");
+    valid(f.set("ch", "lossy", 1, without("pl")));
+    void(f.ready_for("pl", "lossy", 1), "the study is not approved");
+    valid(f.set("se", "lossy", 1, without("pl")));
+    for reader in ["no", "gb"] {
+        let kem = kem(reader);
+        valid(f.node(reader, RunJoin::TYPE, &RunJoin { study: "lossy".into(), run: 1, kem }));
+    }
+    for member in without("pl") {
+        valid(f.gate(&member, "lossy", Stage::Contribute, true));
+    }
+    valid(f.commit("no", "lossy", 0, 0));
+    valid(f.verdict("no", "lossy", true));
+    valid(f.release_gate("no", "lossy", true));
+    let output = ReleasePublish { contributors: without("pl"), ..f.output("lossy") };
+    valid(f.node("no", ReleasePublish::TYPE, &output));
     f
 }
