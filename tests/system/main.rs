@@ -10,6 +10,7 @@ mod by_hand;
 mod canary;
 mod command;
 mod crash;
+mod deaths;
 mod demo;
 mod federation;
 mod left_behind;

@@ -11,6 +11,7 @@ use record::{Digest, SignedStatement, Statement};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use wire::point::point;
 
 /// How long a statement of this node may stay out of the record before the node says it again, milliseconds.
 const PATIENCE: i64 = 20_000;
@@ -184,8 +185,15 @@ impl Node {
 
     /// Takes the cosignature lines that wait for the hub.
     pub fn take_cosignatures(&mut self) -> Result<Vec<(u64, String)>, NodeError> {
+        let lines = std::mem::take(&mut self.cosign_out);
+        if !lines.is_empty() {
+            point("cosigned, not kept", "");
+        }
         self.store.flush()?;
-        Ok(std::mem::take(&mut self.cosign_out))
+        if !lines.is_empty() {
+            point("cosigned and kept, not handed in", "");
+        }
+        Ok(lines)
     }
 
     /// Whether something new waits to be carried to the hub.
@@ -207,7 +215,10 @@ impl Node {
     /// The hub has promised the statement, or refused it. A refused stop, pause or revocation is tried again for
     /// ever: the hub has no say in whether it is said.
     pub fn answered(&mut self, id: &str, refusal: Option<&str>, now: i64) -> Result<(), NodeError> {
-        let Some(why) = refusal else { return self.store.tried(id, true, now) };
+        let Some(why) = refusal else {
+            self.point_of(id, "promised, not noted");
+            return self.store.tried(id, true, now);
+        };
         self.keep_evidence("hub", &format!("statement {id} refused: {why}"), &[], now)?;
         if self.protective.contains(id) { self.store.tried(id, false, now) } else { self.store.dequeue(id) }
     }
@@ -274,7 +285,18 @@ impl Node {
         let signed = SignedStatement::sign(statement, &self.keys.sign()).map_err(refused)?;
         let id = signed.id();
         self.store.queue(&id.to_string(), &signed.to_bytes(), now)?;
+        point("said, not kept", kind);
         Ok(id)
+    }
+
+    /// A point named after the type of a statement that waits for the record.
+    pub(crate) fn point_of(&self, id: &str, step: &str) {
+        if wire::point::armed()
+            && let Ok(Some(bytes)) = self.store.waiting(id)
+            && let Ok(signed) = SignedStatement::from_bytes(&bytes)
+        {
+            point(step, &signed.statement().r#type);
+        }
     }
 
     /// Says something once: `key` names it, so that ticks do not say it again while it is on its way.

@@ -8,6 +8,7 @@ use charter::body::{CharterPropose, CharterSign, GateReceipt, PolicyFloor, RunCl
 use charter::{Phase, Run, Stage, StudyState};
 use record::Digest;
 use study::Recipient;
+use wire::point::point;
 use wire::{Frame, Place, SignedFrame};
 
 /// A run without progress for this long is given up, milliseconds.
@@ -154,7 +155,9 @@ impl Node {
             return Ok(());
         }
         self.runs.remove(&key);
+        point("run over, keys not erased", "");
         self.store.erase_secrets(&id, number)?;
+        point("keys erased, not kept", "");
         self.store.drop_mail(&id, number)?;
         if run.release.is_none() {
             self.store.drop_sums(&id, number)?;
@@ -199,10 +202,13 @@ impl Node {
     pub fn mail(&mut self, seq: u64, bytes: &[u8], now: i64) -> Result<(), NodeError> {
         self.store.set_mail_cursor(seq)?;
         let Some(frame) = self.checked(bytes, now)? else { return Ok(()) };
+        point("frame heard, not kept", &frame.kind);
         if self.expected(&frame) {
             self.store.add_mail(&frame.place.study, frame.place.run, bytes)?;
         }
-        self.read_mail(&frame, now)
+        self.read_mail(&frame, now)?;
+        point("frame read, not kept", &frame.kind);
+        Ok(())
     }
 
     /// Reads again what a node that was restarted had taken before.

@@ -6,6 +6,7 @@ use crate::core::Node;
 use record::checkpoint::SignedCheckpoint;
 use record::log::{Cosigned, Log, LogError, Standing};
 use wire::api::Have;
+use wire::point::point;
 
 /// Cosign again when the last cosignature is older than this, so that the watermark stays young, milliseconds.
 const REFRESH: i64 = 30_000;
@@ -87,8 +88,10 @@ impl Node {
         }
         // Checks origin, root over these very entries and the hub's signature.
         self.log.standing(&checkpoint).map_err(wrong)?;
+        point("entries checked, not kept", "");
         self.store.append(first, entries, note)?;
         for id in ids {
+            self.point_of(&id, "recorded, not noted");
             self.store.dequeue(&id)?;
             self.protective.remove(&id);
         }
@@ -151,6 +154,7 @@ impl Node {
             return Ok(());
         }
         self.store.set_meta("in-force", evidence.checkpoint().to_note().as_bytes())?;
+        point("watermark raised, not kept", "");
         let from = usize::try_from(self.state.size).unwrap_or(usize::MAX);
         for entry in self.log.in_force(&evidence).iter().skip(from) {
             let index = self.state.size;

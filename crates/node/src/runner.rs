@@ -22,6 +22,7 @@ use record::Digest;
 use rounds::{Aggregator, KemPublic, KemSecret, Opening, RoundContext, RoundSeed};
 use std::collections::{BTreeMap, BTreeSet};
 use study::{Dictionary, Plan, Recipient, StageKind, Study};
+use wire::point::point;
 use wire::{Frame as WireFrame, Place};
 
 /// Frames of one aggregator that may wait for a round: three messages to its peers and an opening, and some more.
@@ -309,6 +310,7 @@ impl Node {
         let place = Place { study: key.0.clone(), run: key.1, stage: slot.0, round: slot.1 };
         let frame = WireFrame::new(self.me(), to, kind, self.charter_digest, place, context, body);
         let signed = frame.sign(&self.keys.sign()).map_err(|e| NodeError::Round(e.to_string()))?;
+        point("frame made, not kept", kind);
         let egress = Egress {
             time: now,
             study: key.0.clone(),
@@ -460,6 +462,7 @@ impl Node {
             local.done.insert(slot.0);
         }
         local.sums.insert(slot, sums);
+        point("sum opened", if slot.0 == 0 { "guard" } else { "analysis" });
         Ok(())
     }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Notify, oneshot, watch};
+use wire::point::point;
 use wire::{HubClient, TlsIdentity, WireError};
 
 /// Largest command or answer on the control socket, bytes.
@@ -124,6 +125,7 @@ pub async fn serve(dir: &Path, stop: impl Future<Output = ()>) -> Result<(), Nod
     let identity = TlsIdentity::from_seed(&node.keys().tls_seed())?;
     let client = HubClient::new(&identity, &addr, hub_key)?;
     node.reread_mail(now_ms())?;
+    point("opened", "");
 
     let path = socket(dir);
     let _ = std::fs::remove_file(&path);
@@ -214,11 +216,15 @@ async fn flush(
             match client.cosign(*size, line).await {
                 Err(e) if e.is_transient() => return Err(e.into()),
                 Err(e) => tracing::warn!("a cosignature was refused: {e}"),
-                Ok(()) => {}
+                Ok(()) => point("cosignature handed in", ""),
             }
         }
         let statements = actor.ask(|node| node.queued(now_ms())).await??;
         for (id, bytes) in &statements {
+            if wire::point::armed() {
+                let id = id.clone();
+                actor.ask(move |node| node.point_of(&id, "kept, not handed in")).await?;
+            }
             let refusal = match client.submit_bytes(bytes.clone()).await {
                 Ok(_) => None,
                 Err(WireError::Refused { status, .. }) if status == 429 || status >= 500 => {
@@ -237,7 +243,14 @@ async fn flush(
         let mut under_way: BTreeSet<i64> = frames.iter().map(|(row, _)| *row).collect();
         for (row, bytes) in frames {
             let client = client.clone();
-            sending.spawn(async move { (row, client.send_mail_bytes(bytes).await) });
+            sending.spawn(async move {
+                let kind = if wire::point::armed() { wire::SignedFrame::decode(&bytes).ok() } else { None };
+                let kind = kind.map(|f| f.frame().kind.clone()).unwrap_or_default();
+                point("frame kept, not handed in", &kind);
+                let sent = client.send_mail_bytes(bytes).await;
+                point("frame handed in, not noted", &kind);
+                (row, sent)
+            });
         }
         let mut failed = None;
         loop {

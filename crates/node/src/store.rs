@@ -541,6 +541,12 @@ impl Store {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
+    /// A statement that waits for the record.
+    pub fn waiting(&self, id: &str) -> Result<Option<Vec<u8>>, NodeError> {
+        let mut query = self.db.prepare_cached("select bytes from outbox where id = ?1")?;
+        Ok(query.query_row([id], |r| r.get(0)).optional()?)
+    }
+
     /// Whether a statement is kept.
     pub fn keeps(&self, id: &str) -> Result<bool, NodeError> {
         Ok(self.db.prepare_cached("select 1 from outbox where id = ?1")?.exists([id])?)

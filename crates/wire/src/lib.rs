@@ -36,6 +36,7 @@ mod client;
 mod error;
 mod frame;
 mod hub_client;
+pub mod point;
 mod server;
 pub mod tls;
 

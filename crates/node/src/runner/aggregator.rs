@@ -148,6 +148,7 @@ impl Node {
         let seed = RoundSeed::generate().map_err(|e| NodeError::Round(e.to_string()))?;
         let sealed = self.keys.seal(&label, seed.expose().as_slice())?;
         self.store.add_seed(&key.0, key.1, slot.0, slot.1, &sealed)?;
+        point("round begun, not kept", "");
         Ok(seed)
     }
 
@@ -191,6 +192,7 @@ impl Node {
         if !self.store.take_opening(&key.0, key.1, slot.0, slot.1, &run.contributors.join(" "), now)? {
             return Ok(());
         }
+        point("right to open taken, not kept", "");
         let mut to = Vec::new();
         for reader in local.readers(slot.0, run) {
             let key_text = if reader == s.study.collector {

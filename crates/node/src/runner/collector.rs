@@ -145,6 +145,7 @@ impl Node {
         };
         self.store.note_sent(&frames, None)?;
         self.store.set_meta(&name, &record::canon::to_bytes(&body)?)?;
+        point("output sealed, not kept", "");
         self.say_once(name, charter::body::ReleasePublish::TYPE, &key.0, &body, now)
     }
 
@@ -205,7 +206,9 @@ impl Node {
                 now,
             );
         }
-        self.store.add_output(&key.0, number, "recipient", &content)
+        self.store.add_output(&key.0, number, "recipient", &content)?;
+        point("output opened, not kept", "");
+        Ok(())
     }
 
     /// The results in the study's order, unchecked, for the release check alone; nothing if one failed.
