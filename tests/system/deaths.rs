@@ -102,7 +102,7 @@ impl Drop for Supervisor {
 fn done(node: &Path, verb: &str, rest: &[&str]) {
     until(&format!("{verb} at {}", node.display()), || {
         let said = at(node, verb, rest);
-        let already = ["has voted", "recorded and void", "is registered already", "already asked"];
+        let already = ["has voted", "recorded and void", "is registered already", "is used already"];
         match said.code {
             0 => Some(()),
             _ if already.iter().any(|words| said.text().contains(words)) => Some(()),
@@ -236,7 +236,8 @@ fn each_of_ten_processes_is_killed_at_every_point_that_it_passes_and_the_questio
 
     // Nothing that somebody was told is done is lost, and all see the same.
     let record = until("the record", || ask(&gb, "record list", &[]));
-    for kind in ["charter.sign@1", "schedule.adopt@1", "schedule.confirm@1", "dataset.register@1", "decision.vote@1"]
+    for kind in
+        ["charter.sign@1", "schedule.adopt@1", "schedule.confirm@1", "dataset.register@1", "decision.vote@1"]
     {
         assert_eq!(in_force(&record, kind).len(), MEMBERS.len(), "{kind}");
     }
