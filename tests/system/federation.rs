@@ -37,7 +37,6 @@ impl Federation {
         let mut it = Federation {
             nodes: BTreeMap::new(),
             hub: None,
-            proxy: None,
             address: String::new(),
             members: members.to_vec(),
             dir,
