@@ -7,6 +7,10 @@
 # DATA is a folder that `comity demo --dir DATA` left: each member's rows are taken from DATA/<member>/data.
 # DIR is a folder to make. `comity` is the one on PATH, or the file of that name that $COMITY gives. The hub
 # listens on $LISTEN, 127.0.0.1:7400 by default.
+#
+# For members on machines of their own (scripts/three-hosts.sh): $ON is a program that starts there what is served,
+# `$ON MEMBER COMMAND...` (MEMBER is `hub` for the hub); $PROXY is the proxy through which all nodes reach the hub;
+# $THEN is a program that is run at the end, while all is still served.
 set -euo pipefail
 
 how=${1:?three or eight} data=${2:?a folder left by comity demo} dir=${3:?a folder to make}
@@ -81,13 +85,13 @@ comity charter check "$dir/charter.toml"
 comity charter check "$dir/charter.toml" | sed -n 's/^digest //p' > "$dir/charter.digest"
 
 say "3. Serve, each in a terminal of its own. A node signs the charter when it is served first."
-comity hub serve --dir "$dir/hub" --listen "$listen" > "$dir/hub.out" 2> "$dir/hub.log" &
+${ON:+"$ON" hub} comity hub serve --dir "$dir/hub" --listen "$listen" > "$dir/hub.out" 2> "$dir/hub.log" &
 started+=($!)
 until_yes grep -q 'listens on' "$dir/hub.out"
 address=$(sed -n 's/.* listens on //p' "$dir/hub.out")
 for id in $ids; do
-  comity node join --node "$dir/$id" --charter "$dir/charter.toml" --hub "$address"
-  comity node serve --node "$dir/$id" > /dev/null 2> "$dir/$id.log" &
+  comity node join --node "$dir/$id" --charter "$dir/charter.toml" --hub "$address" ${PROXY:+--proxy "$PROXY"}
+  ${ON:+"$ON" "$id"} comity node serve --node "$dir/$id" > /dev/null 2> "$dir/$id.log" &
   started+=($!)
 done
 in_force() { comity node status --node "$dir/$1" --json 2> /dev/null | grep -q '"in_force": true'; }
@@ -193,3 +197,5 @@ comity study show --node "$dir/pl" once-more
 say "11. Proof, for somebody who trusts nobody here: one file, and the charter's digest from another source."
 comity bundle export --node "$dir/nl" recurrence --out "$dir/recurrence.bundle"
 comity bundle verify "$dir/recurrence.bundle" --charter "$dir/charter.digest"
+
+if [ -n "${THEN:-}" ]; then "$THEN"; fi

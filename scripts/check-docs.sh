@@ -9,15 +9,18 @@
 #   <!-- run exit=N -->      it must exit with N
 #   <!-- run until -->       it is tried again, for a minute at most, until it does and shows what is said
 #   <!-- run background -->  it runs until the end of the document
+#   <!-- run                 the same, of lines up to `-->` that the reader does not see: what was there before
 #   <!-- shows -->           before a text block: each of its lines is part of a line that was printed; `...` is any
 #   <!-- shows roughly -->   the same, whatever the numbers
 #
-# Blocks run in order, in one temporary folder, with what they exported. Also checked: links to files, the table of
-# statement types, and that every test named in a document exists.
+# Blocks run in order, in one temporary folder, with what they exported; in place of /var/lib and /srv they have folders
+# there, in place of the example's hub and proxy two ports of this machine. Also checked: links to files, that every
+# command named is one and has the options that it is given, the table of statement types, and that every test named
+# exists.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
-docs=(README.md ARCHITECTURE.md SECURITY.md CONTRIBUTING.md CHANGELOG.md policies/README.md jurisdictions/README.md)
+docs=(README.md ARCHITECTURE.md SECURITY.md CONTRIBUTING.md CHANGELOG.md docs/operators.md policies/README.md jurisdictions/README.md)
 
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/comity-docs.XXXXXX")
 groups=()
@@ -35,6 +38,7 @@ fail() {
 # ---- commands ----------------------------------------------------------------------------------------------
 
 cargo build --release --quiet --locked
+cargo build --release --quiet --locked --example connect_proxy
 work=$tmp/work
 mkdir "$work"
 for part in target policies jurisdictions studies scripts; do ln -s "$root/$part" "$work/$part"; done
@@ -53,6 +57,8 @@ printf '' > "$tmp/exports"
 # Splits a document into files: N.code, N.how, and N.shows where it says what is shown.
 split() {
   awk -v out="$2" '
+    to == "" && /^<!-- run[ a-z=0-9]*$/ { n++; name = sprintf("%s/%03d", out, n); sub(/^<!-- /, ""); print > (name ".how"); print NR > (name ".line"); how = ""; to = name ".code"; hidden = 1; next }
+    hidden && /^-->$/ { close(to); to = ""; hidden = 0; next }
     /^<!-- run.* -->$/ { how = $0; sub(/^<!-- /, "", how); sub(/ -->$/, "", how); next }
     /^<!-- shows( roughly)? -->$/ { shows = 1; if (/roughly/) print > (name ".roughly"); next }
     /^```sh$/ && how != "" { n++; name = sprintf("%s/%03d", out, n); print how > (name ".how"); print NR > (name ".line"); how = ""; to = name ".code"; next }
@@ -100,7 +106,8 @@ run_document() {
     [ -e "$file" ] || return 0
     file=${file%.code}
     how=$(cat "$file.how")
-    code=$(sed "s/127\.0\.0\.1:7400/127.0.0.1:$port/g" "$file.code")
+    code=$(sed -E "s/(127\.0\.0\.1|hub\.example\.org):7400/127.0.0.1:$port/g
+      s/proxy\.example\.org:3128/127.0.0.1:$((port + 1))/g; s#/(var/lib|srv)/#$work/\1/#g" "$file.code")
     echo "  $doc:$(cat "$file.line") ($how)"
     if [[ $how == *background* ]]; then
       set -m
@@ -150,6 +157,32 @@ for doc in "${docs[@]}"; do
     [ -e "$(dirname "$doc")/$link" ] || fail "$doc: links to $link, which is not there"
   done < <(grep -oE '\]\([^)#]+' "$doc" | sed 's/^](//' | grep -vE '^https?:' || true)
 done
+
+echo "  commands"
+# In blocks of commands, run or not, and between backticks.
+said() {
+  awk '/^```sh$/ { on = 1; next } /^```$/ { on = 0 } on' "$1"
+  awk '/^```/ { fenced = !fenced; next } !fenced' "$1" | grep -oE '`[^`]+`' || true
+}
+for doc in "${docs[@]}"; do
+  while read -ra words; do
+    noun=${words[1]:-} verb=${words[2]:-}
+    [[ $noun =~ ^[a-z]+$ ]] || continue
+    if [ "$noun" = demo ]; then verb=; fi
+    # shellcheck disable=SC2086
+    if ! help=$(target/release/comity $noun $verb --help 2> /dev/null < /dev/null); then
+      fail "$doc: comity $noun $verb is no command"
+      continue
+    fi
+    for word in "${words[@]}"; do
+      [[ $word =~ ^--[a-z] ]] || continue
+      grep -qE -- "$word( |=|$)" <<< "$help" || fail "$doc: comity $noun $verb has no $word"
+    done
+  done < <(said "$doc" | grep -oE '(^|[ (/`])comity( -?-?[][a-zA-Z0-9_./:@$"{}=-]+|'" '[^']*'"')+' | sed -E 's/^[^c]//' | sort -u)
+done
+while IFS= read -r name; do
+  [ -e "$name" ] || fail "a document names $name, which is not there"
+done < <(grep -ohE '\b(scripts|deploy)/[a-zA-Z/.-]*[a-zA-Z]' "${docs[@]}" | sort -u)
 
 echo "  statement types"
 diff <(grep -oE '"[a-z]+\.[a-z]+@[0-9]+"' crates/charter/src/body.rs | tr -d '"' | sort -u) \

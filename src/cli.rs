@@ -118,6 +118,9 @@ enum NodeVerb {
         /// Where the hub answers, `host:port`.
         #[arg(long)]
         hub: String,
+        /// The HTTP proxy on the way there, `http://[USER:PASSWORD@]HOST:PORT`; without it the node connects directly.
+        #[arg(long, value_name = "URL")]
+        proxy: Option<String>,
     },
     /// Serves the node until interrupted.
     Serve {
@@ -477,11 +480,13 @@ fn node_verb(verb: NodeVerb) -> Result<Option<Reply>, NodeError> {
     let reply = match verb {
         NodeVerb::Init { at, id, name, jurisdiction, control } => {
             let control = control.unwrap_or_else(|| name.clone());
-            let config = Config { id, name, jurisdiction, control, hub: None };
+            let config = Config { id, name, jurisdiction, control, hub: None, proxy: None };
             let fragment = node::config::init(&at.node, &config)?;
             Reply::yes(fragment.clone(), serde_json::json!({ "member": config.id, "charter_part": fragment }))
         }
-        NodeVerb::Join { at, charter, hub } => join::node_join(&at.node, &charter, &hub)?,
+        NodeVerb::Join { at, charter, hub, proxy } => {
+            join::node_join(&at.node, &charter, &hub, proxy.as_deref())?
+        }
         NodeVerb::Serve { at } => {
             runtime()?.block_on(node::service::serve(&at.node, join::interrupted()))?;
             return Ok(None);

@@ -227,6 +227,7 @@ impl Demo {
                 jurisdiction: jurisdiction.into(),
                 control: format!("{name}, own premises"),
                 hub: None,
+                proxy: None,
             };
             parts.push_str(&node::config::init(&self.node(id), &config)?);
             parts.push('\n');
@@ -241,7 +242,7 @@ impl Demo {
 
         let addr = self.start_hub(&hub_dir)?;
         for (id, ..) in MEMBERS.iter().take(8) {
-            join::node_join(&self.node(id), &path, &addr)?;
+            join::node_join(&self.node(id), &path, &addr, None)?;
             self.start_node(id)?;
         }
         let eight = self.until("eight signatures", || {
@@ -261,7 +262,7 @@ impl Demo {
             eight.data.get("in_force").and_then(Value::as_bool).unwrap_or(true),
             early.text
         ));
-        join::node_join(&self.node("ar"), &path, &addr)?;
+        join::node_join(&self.node("ar"), &path, &addr, None)?;
         self.start_node("ar")?;
         self.until("the charter in force", || {
             let status = self.ask("gb", Command::Status)?;

@@ -93,8 +93,9 @@ pub async fn interrupted() {
 }
 
 /// Signs a charter: keeps it as this node's root of trust; the signature goes on the record when the node is served.
-pub fn node_join(dir: &Path, charter: &Path, hub: &str) -> Result<Reply, NodeError> {
+pub fn node_join(dir: &Path, charter: &Path, hub: &str, proxy: Option<&str>) -> Result<Reply, NodeError> {
     let mut config = Config::read(dir)?;
+    let proxy = proxy.map(wire::Proxy::parse).transpose()?;
     let text = std::fs::read_to_string(charter).map_err(|e| NodeError::io(charter, e))?;
     let parsed = Charter::parse(&charter.display().to_string(), &text)?;
     let Some(member) = parsed.member(&config.id) else {
@@ -129,10 +130,17 @@ pub fn node_join(dir: &Path, charter: &Path, hub: &str) -> Result<Reply, NodeErr
     let digest = parsed.digest()?;
     std::fs::write(&kept, &text).map_err(|e| NodeError::io(&kept, e))?;
     config.hub = Some(hub.to_string());
+    let way =
+        proxy.as_ref().map(|proxy| format!("\nit calls {hub} through the proxy {proxy}")).unwrap_or_default();
+    let through = proxy.as_ref().map(ToString::to_string);
+    config.proxy = proxy;
     config.write(dir)?;
     let text = format!(
-        "{} signs charter {digest} of federation {}; the signature is recorded when the node is served",
+        "{} signs charter {digest} of federation {}; the signature is recorded when the node is served{way}",
         config.id, parsed.federation
     );
-    Ok(Reply::yes(text, json!({ "charter": digest.to_string(), "federation": parsed.federation })))
+    Ok(Reply::yes(
+        text,
+        json!({ "charter": digest.to_string(), "federation": parsed.federation, "hub": hub, "proxy": through }),
+    ))
 }

@@ -3,6 +3,7 @@
 use crate::NodeError;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+use wire::Proxy;
 
 /// `node.toml`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +20,28 @@ pub struct Config {
     /// Where the hub answers, `host:port`; set by `node join`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hub: Option<String>,
+    /// The HTTP proxy on the way there, `http://host:port` or `http://user:password@host:port`; set by `node join`.
+    /// Without it the node connects directly, whatever the environment says.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "proxy")]
+    pub proxy: Option<Proxy>,
+}
+
+/// The proxy as the file holds it. Here alone it is written with its password, and no error quotes it.
+mod proxy {
+    use super::Proxy;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(proxy: &Option<Proxy>, to: S) -> Result<S::Ok, S::Error> {
+        match proxy {
+            Some(proxy) => to.serialize_str(&proxy.written()),
+            None => to.serialize_none(),
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Proxy>, D::Error> {
+        let text = zeroize::Zeroizing::new(String::deserialize(from)?);
+        Proxy::parse(&text).map(Some).map_err(serde::de::Error::custom)
+    }
 }
 
 impl Config {
@@ -40,11 +63,23 @@ impl Config {
         toml::from_str(&text).map_err(|e| NodeError::Input(format!("{}: {}", path.display(), e.message())))
     }
 
-    /// Writes it.
+    /// Writes it, whole or not at all, for its user alone: it may hold a proxy's password.
     pub fn write(&self, dir: &Path) -> Result<(), NodeError> {
+        use std::io::Write;
+        use std::os::unix::fs::OpenOptionsExt;
         let path = Config::path(dir);
+        let new = dir.join("node.toml.new");
         let text = toml::to_string(self).map_err(|e| NodeError::Input(e.to_string()))?;
-        std::fs::write(&path, text).map_err(|e| NodeError::io(&path, e))
+        let text = zeroize::Zeroizing::new(text);
+        let write = || {
+            // One that was left behind may be readable by others.
+            let _ = std::fs::remove_file(&new);
+            let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            std::fs::rename(&new, &path)
+        };
+        write().map_err(|e| NodeError::io(&path, e))
     }
 }
 
@@ -86,4 +121,56 @@ pub fn init(dir: &Path, config: &Config) -> Result<String, NodeError> {
     let path = dir.join("member.toml");
     std::fs::write(&path, &fragment).map_err(|e| NodeError::io(&path, e))?;
     Ok(fragment)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn config(proxy: Option<&str>) -> Config {
+        Config {
+            id: "gb".into(),
+            name: "Unit".into(),
+            jurisdiction: "GB".into(),
+            control: "Unit".into(),
+            hub: Some("hub.example:7400".into()),
+            proxy: proxy.map(|text| Proxy::parse(text).unwrap()),
+        }
+    }
+
+    #[test]
+    fn a_proxy_with_its_password_comes_back_from_a_file_that_its_user_alone_may_read() {
+        let dir = tempfile::tempdir().unwrap();
+        // A file from before proxies, open to others, is replaced by one that is not.
+        std::fs::write(Config::path(dir.path()), "id = \"gb\"").unwrap();
+        for written in
+            [None, Some("http://proxy.example:3128"), Some("http://node:p%40ss@proxy.example:3128")]
+        {
+            let config = config(written);
+            config.write(dir.path()).unwrap();
+            assert_eq!(Config::read(dir.path()).unwrap(), config);
+            let mode = std::fs::metadata(Config::path(dir.path())).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+        }
+    }
+
+    #[test]
+    fn neither_debug_nor_a_refused_file_shows_a_proxys_password() {
+        let shown = format!("{:?}", config(Some("http://node:CANARY@proxy.example:3128")));
+        assert!(shown.contains("proxy.example:3128") && !shown.contains("CANARY"), "{shown}");
+        let dir = tempfile::tempdir().unwrap();
+        let base = "id = \"gb\"\nname = \"U\"\njurisdiction = \"GB\"\ncontrol = \"U\"\n";
+        for line in [
+            "proxy = \"https://n:CANARY@p:1\"",
+            "proxy = \"http://n:CANARY%@p:1\"",
+            "proxy = \"http://n:CANARY@p:1",
+        ] {
+            std::fs::write(Config::path(dir.path()), format!("{base}{line}\n")).unwrap();
+            let error = Config::read(dir.path()).unwrap_err();
+            let shown = format!("{error} {error:?}");
+            assert!(!shown.contains("CANARY"), "{shown}");
+        }
+    }
 }

@@ -121,9 +121,9 @@ fn in_use(dir: &Path) -> NodeError {
 pub async fn serve(dir: &Path, stop: impl Future<Output = ()>) -> Result<(), NodeError> {
     let _lock = lock(dir)?.ok_or_else(|| in_use(dir))?;
     let mut node = Node::open(dir)?;
-    let (addr, hub_key) = node.hub()?;
+    let ((addr, hub_key), proxy) = (node.hub()?, node.config.proxy.clone());
     let identity = TlsIdentity::from_seed(&node.keys().tls_seed())?;
-    let client = HubClient::new(&identity, &addr, hub_key)?;
+    let client = HubClient::through(&identity, &addr, hub_key, proxy.as_ref())?;
     node.reread_mail(now_ms())?;
     point("opened", "");
 

@@ -116,7 +116,7 @@ impl Node {
             "watermark_age_ms": age, "state": digest.to_string(), "stopped": self.stopped, "halted": self.halted,
             "paused": self.paused, "evidence": evidence,
             "quorum": self.log.roster().quorum(), "members": self.charter.members.len(),
-            "unwatched": true,
+            "unwatched": true, "hub": self.config.hub, "proxy": self.config.proxy.as_ref().map(ToString::to_string),
         });
         let mut text = format!(
             "{} of federation {}\n  agreement    {} ({})\n  record       {} entries, in force up to {} ({} s old), quorum {} of {}\n  state        {}\n",
@@ -135,6 +135,9 @@ impl Node {
             self.charter.members.len(),
             digest,
         );
+        if let (Some(hub), Some(proxy)) = (&self.config.hub, &self.config.proxy) {
+            let _ = writeln!(text, "  hub          {hub}, through the proxy {proxy}");
+        }
         let _ = writeln!(text, "  watch        unwatched: no member serves checkpoints outside the hub yet");
         if self.stopped {
             let _ = writeln!(text, "  STOPPED by its operator");

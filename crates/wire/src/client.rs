@@ -26,6 +26,7 @@ use tower::Service;
 
 use crate::api::Refusal;
 use crate::error::WireError;
+use crate::proxy::{self, Proxy};
 use crate::tls::{NAME, TlsIdentity, Unpinned};
 
 const CONNECT: Duration = Duration::from_secs(10);
@@ -68,6 +69,8 @@ struct Counters {
 pub struct Client {
     pool: Pool<Dial, Full<Bytes>>,
     addr: Arc<str>,
+    /// The address as errors name it, with the proxy on the way.
+    shown: Arc<str>,
     me: PublicKey,
     counters: Arc<Counters>,
 }
@@ -75,15 +78,29 @@ pub struct Client {
 impl Client {
     /// A client of the peer at `addr` (host:port) that must hold the TLS key `expected`. Opens nothing yet.
     pub fn new(identity: &TlsIdentity, addr: &str, expected: PublicKey) -> Result<Self, WireError> {
+        Self::through(identity, addr, expected, None)
+    }
+
+    /// The same, through a proxy if there is one; the proxy is who looks up the peer's name. Nothing but the argument
+    /// decides this: no environment variable is read.
+    pub fn through(
+        identity: &TlsIdentity,
+        addr: &str,
+        expected: PublicKey,
+        proxy: Option<&Proxy>,
+    ) -> Result<Self, WireError> {
         let port = addr.rsplit_once(':').map(|(host, port)| (!host.is_empty(), port.parse::<u16>()));
-        if !matches!(port, Some((true, Ok(_)))) {
+        let named = proxy.is_none() || proxy::authority(addr).is_some();
+        if !matches!(port, Some((true, Ok(_)))) || !named {
             return Err(WireError::Address { found: addr.to_owned() });
         }
+        let shown = proxy.map_or_else(|| addr.to_owned(), |proxy| format!("{addr} through proxy {proxy}"));
         let counters = Arc::new(Counters::default());
         let addr: Arc<str> = Arc::from(addr);
         let dial = Dial {
             tls: TlsConnector::from(Arc::new(identity.client_config(expected)?)),
             addr: Arc::clone(&addr),
+            proxy: proxy.cloned(),
             counters: Arc::clone(&counters),
         };
         let pool = Pool::builder(TokioExecutor::new())
@@ -92,7 +109,7 @@ impl Client {
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(MAX_IDLE)
             .build(dial);
-        Ok(Self { pool, addr, me: identity.public_key(), counters })
+        Ok(Self { pool, addr, shown: Arc::from(shown), me: identity.public_key(), counters })
     }
 
     /// host:port of the peer.
@@ -139,7 +156,7 @@ impl Client {
             let once = self.once(method.clone(), path, body.clone(), limit);
             let outcome = tokio::time::timeout(within, once).await.unwrap_or_else(|_| {
                 Err(WireError::Timeout {
-                    addr: self.addr.to_string(),
+                    addr: self.shown.to_string(),
                     millis: u64::try_from(within.as_millis()).unwrap_or(u64::MAX),
                 })
             });
@@ -199,12 +216,12 @@ impl Client {
                 .downcast_ref::<TlsError>()
                 .or_else(|| e.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref::<TlsError>());
             if let Some(tls) = tls {
-                return tls_fault(&self.addr, self.me, tls);
+                return tls_fault(&self.shown, self.me, tls);
             }
             deepest = e.to_string();
             next = e.source();
         }
-        WireError::Broken { addr: self.addr.to_string(), reason: deepest }
+        WireError::Broken { addr: self.shown.to_string(), reason: deepest }
     }
 }
 
@@ -232,11 +249,12 @@ fn tls_fault(addr: &str, me: PublicKey, error: &TlsError) -> WireError {
     WireError::Tls { addr: addr.to_owned(), reason: error.to_string() }
 }
 
-/// Opens connections to the one address, whatever the URI says.
+/// Opens connections to the one address, whatever the URI says, through the proxy if there is one.
 #[derive(Clone)]
 struct Dial {
     tls: TlsConnector,
     addr: Arc<str>,
+    proxy: Option<Proxy>,
     counters: Arc<Counters>,
 }
 
@@ -267,13 +285,27 @@ impl Dial {
     async fn open(&self) -> Result<TokioIo<Line>, Box<dyn StdError + Send + Sync>> {
         let unreachable =
             |e: io::Error| WireError::Unreachable { addr: self.addr.to_string(), reason: e.to_string() };
-        let tcp = TcpStream::connect(&*self.addr).await.map_err(unreachable)?;
-        prompt(&tcp).map_err(unreachable)?;
-        self.counters.connections.fetch_add(1, Ordering::Relaxed);
-        let counted = Counted { tcp, counters: Arc::clone(&self.counters) };
+        let socket = match &self.proxy {
+            None => {
+                let tcp = TcpStream::connect(&*self.addr).await.map_err(unreachable)?;
+                self.counted(tcp).map_err(unreachable)?
+            }
+            Some(proxy) => proxy.open(&self.addr, |tcp| self.counted(tcp)).await?,
+        };
         let name = ServerName::try_from(NAME)?;
-        let tls = self.tls.connect(name, counted).await?;
-        Ok(TokioIo::new(Line(tls)))
+        match (self.tls.connect(name, socket).await, &self.proxy) {
+            (Ok(tls), _) => Ok(TokioIo::new(Line(tls))),
+            (Err(e), Some(proxy)) if e.get_ref().is_none_or(|inner| !inner.is::<TlsError>()) => {
+                Err(proxy.cut(&self.addr, &e).into())
+            }
+            (Err(e), _) => Err(e.into()),
+        }
+    }
+
+    fn counted(&self, tcp: TcpStream) -> io::Result<Counted> {
+        prompt(&tcp)?;
+        self.counters.connections.fetch_add(1, Ordering::Relaxed);
+        Ok(Counted { tcp, counters: Arc::clone(&self.counters) })
     }
 }
 

@@ -14,6 +14,24 @@ pub enum WireError {
         /// the operating system's words
         reason: String,
     },
+    /// The proxy on the way opened no tunnel to the peer, or cut it before the peer had proved who it is.
+    #[error("no way to `{addr}` through proxy `{proxy}`: {reason}; {mend}")]
+    Proxy {
+        /// host:port of the proxy
+        proxy: String,
+        /// host:port of the peer, as configured
+        addr: String,
+        /// what it answered, or did not
+        reason: String,
+        /// what can be done
+        mend: &'static str,
+    },
+    /// A proxy that cannot be read. What was written is not quoted: it may hold a password.
+    #[error("not a proxy: {reason}; write http://HOST:PORT or http://USER:PASSWORD@HOST:PORT")]
+    ProxyAddress {
+        /// where it departs from that
+        reason: &'static str,
+    },
     /// The peer holds another TLS key than the pinned one.
     #[error(
         "`{addr}` shows TLS key `{found}`, expected `{expected}`; someone else may be answering, ask its operator before going on"
@@ -105,10 +123,17 @@ pub enum WireError {
 }
 
 impl WireError {
-    /// Whether the same call may succeed later without anything being changed.
+    /// Whether the peer has not judged the call, so that the same bytes may be sent again. Somebody in between who
+    /// shows another key, or lets nothing pass, is no word of the peer's: what waits to be said goes on waiting.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Broken { .. } | Self::Timeout { .. } => true,
+            Self::Unreachable { .. }
+            | Self::Proxy { .. }
+            | Self::WrongPeer { .. }
+            | Self::NotAdmitted { .. }
+            | Self::Tls { .. }
+            | Self::Broken { .. }
+            | Self::Timeout { .. } => true,
             Self::Refused { status, .. } => *status == 429 || *status >= 500,
             _ => false,
         }

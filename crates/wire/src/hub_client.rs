@@ -13,6 +13,7 @@ use crate::api::{self, Cosign, Have, Mail, Posted, Receipt, Stored, Sync};
 use crate::client::{CALL, Client, Traffic};
 use crate::error::WireError;
 use crate::frame::{MAX_FRAME, SignedFrame};
+use crate::proxy::Proxy;
 use crate::tls::TlsIdentity;
 
 /// A member's line to its hub. Cheap to clone; clones share connections and counters.
@@ -24,7 +25,17 @@ pub struct HubClient {
 impl HubClient {
     /// A line to the hub at `addr` (host:port) that must hold the TLS key `hub`, as the charter says.
     pub fn new(identity: &TlsIdentity, addr: &str, hub: PublicKey) -> Result<Self, WireError> {
-        Ok(Self { client: Client::new(identity, addr, hub)? })
+        Self::through(identity, addr, hub, None)
+    }
+
+    /// The same, through a proxy if there is one.
+    pub fn through(
+        identity: &TlsIdentity,
+        addr: &str,
+        hub: PublicKey,
+        proxy: Option<&Proxy>,
+    ) -> Result<Self, WireError> {
+        Ok(Self { client: Client::through(identity, addr, hub, proxy)? })
     }
 
     /// Submits a statement. The same statement again gives the same receipt and no second entry. Returns

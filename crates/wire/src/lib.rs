@@ -10,7 +10,7 @@
 //! record over its place in the study and its recipient; a hub that alters, forges, redirects or repeats one
 //! is found out by the recipient, and the fault has a name ([`FrameFault`]).
 //!
-//! - [`Client`]: one pooled, counted HTTP/1.1 client for one peer.
+//! - [`Client`]: one pooled, counted HTTP/1.1 client for one peer, directly or through a [`Proxy`].
 //! - [`serve`]: the listening half; handlers get an [`axum::Extension`] of [`Peer`].
 //! - [`api`]: the hub's paths, limits and messages, in canonical JSON.
 //! - [`HubClient`]: those messages as calls.
@@ -37,6 +37,7 @@ mod error;
 mod frame;
 mod hub_client;
 pub mod point;
+mod proxy;
 mod server;
 pub mod tls;
 
@@ -44,5 +45,6 @@ pub use client::{Client, Traffic};
 pub use error::WireError;
 pub use frame::{Frame, FrameFault, Ledger, MAX_FRAME_BODY, Place, Repeat, SignedFrame};
 pub use hub_client::HubClient;
+pub use proxy::Proxy;
 pub use server::{Admit, Peer, serve};
 pub use tls::TlsIdentity;
