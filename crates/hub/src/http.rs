@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Path, Request, State as Held};
@@ -10,14 +10,15 @@ use axum::response::Response;
 use axum::routing::{get, post, put};
 use axum::{Extension, Router};
 use record::tree::{TileKind, TilePath, entry_bundle};
-use record::{Cosignature, Digest, SignedStatement, canon};
+use record::{Digest, canon};
 use serde::Serialize;
 use tokio::sync::oneshot;
-use wire::api::{self, Cosign, Have, Posted, Refusal, Stored, parameter};
-use wire::{MAX_FRAME_BODY, Peer, SignedFrame};
+use wire::api::{self, Have, Posted, Refusal, Stored, parameter};
+use wire::{MAX_FRAME_BODY, Peer};
 
-use crate::state::Counted;
-use crate::writer::{Job, Reply};
+use crate::calls::{self, member, stopping};
+use crate::ledger::{self, Done, Order};
+use crate::writer::Job;
 use crate::{Shared, store};
 
 type Answer = Result<Response, Refusal>;
@@ -56,12 +57,10 @@ async fn submit(Held(hub): Held<Arc<Shared>>, Extension(peer): Extension<Peer>, 
     let body = body(request, api::MAX_STATEMENT).await?;
     hub.charge(&peer, false)?;
     hub.charge(&peer, true)?;
-    let signed = SignedStatement::from_bytes(&body).map_err(|e| {
-        Refusal::new(400, "this is not a signed statement", e.to_string(), "its canonical bytes")
-    })?;
-    let receipt =
-        hub.write_job(|reply| Job::Statement { signed: Box::new(signed), caller: peer.key, reply }).await?;
-    json(&receipt)
+    match hub.write_order(calls::statement(&peer, &body)?).await? {
+        Done::Entered(receipt) => json(&receipt),
+        Done::Written => Err(stopping()),
+    }
 }
 
 async fn sync(Held(hub): Held<Arc<Shared>>, Extension(peer): Extension<Peer>, request: Request) -> Answer {
@@ -91,15 +90,8 @@ async fn entries(Held(hub): Held<Arc<Shared>>, Extension(peer): Extension<Peer>,
     member(&peer)?;
     let query = request.uri().query().unwrap_or_default();
     let number = |name| parameter(query, name).ok_or_else(|| missing(name, query));
-    let (from, to, size) = (number("from")?, number("to")?, hub.read().published());
-    if from >= to || to > size {
-        return Err(Refusal::new(
-            404,
-            "there are no such entries",
-            format!("{from} to {to}"),
-            format!("a range within 0 to {size}"),
-        ));
-    }
+    let (from, to) = (number("from")?, number("to")?);
+    calls::range(&hub.read(), from, to)?;
     let found = hub.read_store(move |c| store::entries(c, from, to)).await?;
     Ok(Response::new(Body::from(api::pack(found.iter().map(Vec::as_slice)))))
 }
@@ -108,45 +100,14 @@ async fn cosign(Held(hub): Held<Arc<Shared>>, Extension(peer): Extension<Peer>, 
     let party = member(&peer)?.to_owned();
     let body = body(request, api::MAX_COSIGN).await?;
     hub.charge(&peer, false)?;
-    let message: Cosign = canon::from_bytes(&body).map_err(|e| {
-        Refusal::new(
-            400,
-            "this is not a cosignature message",
-            e.to_string(),
-            "canonical JSON of size and line",
-        )
-    })?;
-    let cosignature = Cosignature::from_line(&message.line).map_err(|e| {
-        Refusal::new(400, "this is not a cosignature line", e.to_string(), "a line of C2SP tlog-cosignature")
-    })?;
-    if cosignature.name() != party {
-        return Err(Refusal::new(403, "a member hands in its own cosignatures", cosignature.name(), party));
+    let (message, cosignature) = calls::cosignature(&party, &body)?;
+    let counting = calls::count(&mut hub.write(), message, cosignature)?;
+    if counting.sealed {
+        hub.publish();
+        hub.tell();
     }
-    let counted = hub.write().count(message.size, cosignature).map_err(|e| {
-        Refusal::new(
-            422,
-            "this cosignature does not hold",
-            e.to_string(),
-            "one by the member's `cosign` key on this hub's checkpoint",
-        )
-    })?;
-    match counted {
-        Counted::Kept { sealed } => {
-            if sealed {
-                hub.publish();
-                hub.tell();
-            }
-            hub.queue(Job::Cosignature { size: message.size, name: party, line: message.line })?;
-        }
-        Counted::Old => {}
-        Counted::Unknown => {
-            return Err(Refusal::new(
-                409,
-                "no cosignatures are collected for this checkpoint",
-                format!("size {}", message.size),
-                format!("size {}", hub.read().published()),
-            ));
-        }
+    if let Some(order) = counting.keep {
+        hub.queue(Job { order, reply: None })?;
     }
     Ok(Response::new(Body::from("{}")))
 }
@@ -161,7 +122,7 @@ async fn put_blob(
     let body = body(request, api::MAX_BLOB).await?;
     hub.charge(&peer, false)?;
     let digest = Digest::of(&body);
-    hub.write_job(|reply| Job::Blob { digest, owner, bytes: body, reply }).await?;
+    hub.write_order(Order::Blob { digest, owner, bytes: body }).await?;
     json(&Stored { digest })
 }
 
@@ -196,50 +157,15 @@ async fn post_mail(
     Extension(peer): Extension<Peer>,
     request: Request,
 ) -> Answer {
-    let party = member(&peer)?.to_owned();
+    member(&peer)?;
     let _room = hub.large.acquire().await.map_err(|_| stopping())?;
     // Signature line and header besides the body.
     let body = body(request, MAX_FRAME_BODY + (8 << 10)).await?;
     hub.charge(&peer, false)?;
-    let frame = SignedFrame::decode(&body).map_err(|e| {
-        Refusal::new(400, "this frame is not acceptable", e.to_string(), "a frame as its sender signed it")
-    })?;
-    {
-        let state = hub.read();
-        let said = frame.frame();
-        if said.from != party {
-            return Err(Refusal::new(
-                403,
-                "a member sends its own frames",
-                format!("from `{}`", said.from),
-                format!("from `{party}`"),
-            ));
-        }
-        if state.roster.charter_digest != Some(said.federation) {
-            return Err(Refusal::new(
-                422,
-                "this frame belongs to another federation",
-                said.federation.to_string(),
-                "the charter's digest",
-            ));
-        }
-        if !state.roster.members.contains_key(&said.to) {
-            return Err(Refusal::new(
-                404,
-                "there is no such member",
-                format!("to `{}`", said.to),
-                "a member's id",
-            ));
-        }
-        let sign = state.roster.members.get(&party).map(|keys| keys.sign);
-        let verified = sign.ok_or_else(|| forbidden(&peer))?;
-        frame.verify(&verified).map_err(|e| {
-            Refusal::new(422, "this frame is not acceptable", e.to_string(), "a frame signed by its sender")
-        })?;
-    }
-    let (id, to) = (frame.id(), frame.frame().to.clone());
+    let frame = calls::decoded(&body)?;
+    let (id, order) = calls::frame(&hub.read(), &peer, &frame, body)?;
     drop(frame);
-    hub.write_job(|reply| Job::Mail { to, from: party, id, bytes: body, reply }).await?;
+    hub.write_order(order).await?;
     json(&Posted { id })
 }
 
@@ -252,8 +178,8 @@ async fn get_mail(
     let party = member(&peer)?.to_owned();
     let query = request.uri().query().unwrap_or_default();
     let after = parameter(query, "after").ok_or_else(|| missing("after", query))?;
-    if after > 0 {
-        hub.queue(Job::DropMail { party: party.clone(), up_to: after })?;
+    if let Some(order) = calls::read_up_to(&party, after) {
+        hub.queue(Job { order, reply: None })?;
     }
     let found = hub.read_store(move |c| store::mail(c, &party, after)).await?;
     Ok(Response::new(Body::from(api::pack_mail(&found))))
@@ -314,19 +240,8 @@ async fn tile(
 impl Shared {
     /// Takes one call, or one statement, from the caller's allowance.
     fn charge(&self, peer: &Peer, statement: bool) -> Result<(), Refusal> {
-        let caller = peer.party.as_deref().unwrap_or("");
-        let buckets = if statement { &self.statements } else { &self.calls };
-        let mut buckets = buckets.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if buckets.take(caller, Instant::now()) {
-            return Ok(());
-        }
-        let what = if statement { "statements" } else { "calls" };
-        Err(Refusal::new(
-            429,
-            format!("too many {what}, wait a little"),
-            format!("more than the allowance of `{caller}`"),
-            "fewer a second",
-        ))
+        let mut allowance = self.allowance.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        allowance.charge(peer, statement, self.up())
     }
 
     fn queue(&self, job: Job) -> Result<(), Refusal> {
@@ -339,9 +254,9 @@ impl Shared {
         }
     }
 
-    async fn write_job<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T, Refusal> {
+    async fn write_order(&self, order: Order) -> ledger::Answer {
         let (reply, answer) = oneshot::channel();
-        self.queue(job(reply))?;
+        self.queue(Job { order, reply: Some(reply) })?;
         answer.await.map_err(|_| stopping())?
     }
 
@@ -355,15 +270,7 @@ impl Shared {
         });
         match done.await {
             Ok(Ok(found)) => Ok(found),
-            Ok(Err(e)) => {
-                tracing::error!(error = %e, "the store could not be read");
-                Err(Refusal::new(
-                    500,
-                    "the hub's store could not be read",
-                    "a fault of the hub",
-                    "an answer; tell its operator",
-                ))
-            }
+            Ok(Err(e)) => Err(calls::unreadable(&e)),
             Err(_) => Err(stopping()),
         }
     }
@@ -406,19 +313,6 @@ async fn waste(mut body: Body) {
     }
 }
 
-fn member(peer: &Peer) -> Result<&str, Refusal> {
-    peer.party.as_deref().ok_or_else(|| forbidden(peer))
-}
-
-fn forbidden(peer: &Peer) -> Refusal {
-    Refusal::new(
-        403,
-        "this call is for members",
-        format!("TLS key {}", peer.key),
-        "a TLS key that the charter gives to a member",
-    )
-}
-
 fn missing(name: &str, query: &str) -> Refusal {
     Refusal::new(
         400,
@@ -426,10 +320,6 @@ fn missing(name: &str, query: &str) -> Refusal {
         query.chars().take(200).collect::<String>(),
         format!("a whole number for `{name}`"),
     )
-}
-
-fn stopping() -> Refusal {
-    Refusal::new(503, "the hub is stopping", "a call", "a later try")
 }
 
 fn json<T: Serialize>(message: &T) -> Answer {

@@ -14,12 +14,18 @@
 //! - a checkpoint is replaced by a larger one once it has its quorum or after 40 ms, so that members who cosign what
 //!   they see cosign the same thing.
 //!
+//! What a hub decides is in functions that are handed bodies, time and a store ([`Desk`]); threads, sockets and clocks
+//! are a shell around them, so that a simulated world runs the very rules that are served.
+//!
 //! Who gains what by controlling it: it sees who talks to whom, when, and how many bytes; it can delay and drop; it
 //! cannot read a frame, forge one unnoticed, or show two histories to a quorum.
 
+mod calls;
+mod desk;
 mod error;
 mod files;
 mod http;
+mod ledger;
 mod limits;
 mod state;
 mod store;
@@ -31,18 +37,20 @@ use std::path::Path;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::JoinHandle;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use record::names::is_federation_name;
 use record::{HubInfo, PublicKey, SecretKey};
 use rusqlite::Connection;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
-use wire::{Admit, Peer, TlsIdentity};
+use wire::{Admit, TlsIdentity};
 
+pub use desk::{At, Books, Desk};
 pub use error::HubError;
 use files::Seeds;
-use limits::{Buckets, CALLS, Mailbox, STATEMENTS};
+use ledger::Ledger;
+use limits::{Allowance, Mailbox};
 use state::State;
 use writer::{Job, Writer};
 
@@ -67,12 +75,17 @@ pub struct HubConfig {
     pub jurisdiction: String,
 }
 
+impl HubConfig {
+    fn meta(&self) -> [(&'static str, &str); 3] {
+        [("federation", &self.federation), ("operator", &self.operator), ("jurisdiction", &self.jurisdiction)]
+    }
+}
+
 /// What handlers, writer and owner share.
 ///
 /// Locks: `state` is held for microseconds and never over an await; the writer alone changes tree, roster, ids and
 /// mail counts, the cosign handler alone counts cosignatures, both publish.
 pub(crate) struct Shared {
-    origin: String,
     key: SecretKey,
     tls: TlsIdentity,
     clock: Clock,
@@ -85,8 +98,9 @@ pub(crate) struct Shared {
     reader: Mutex<Connection>,
     /// large bodies in memory at once
     large: Semaphore,
-    calls: Mutex<Buckets>,
-    statements: Mutex<Buckets>,
+    allowance: Mutex<Allowance>,
+    /// when this hub was opened; pace and allowances count from it
+    since: Instant,
 }
 
 impl Shared {
@@ -98,13 +112,18 @@ impl Shared {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Time since this hub was opened.
+    fn up(&self) -> Duration {
+        self.since.elapsed()
+    }
+
     /// Wakes all who wait in a sync; each looks whether the news is for it.
     fn tell(&self) {
         self.news.send_modify(|n| *n = n.wrapping_add(1));
     }
 
     fn publish(&self) {
-        let published = self.write().publish(&self.key, Instant::now());
+        let published = self.write().publish(&self.key, self.up());
         match published {
             Ok(true) => self.tell(),
             Ok(false) => {}
@@ -115,16 +134,6 @@ impl Shared {
     fn stop(&self) {
         self.stop.send_replace(true);
     }
-
-    /// Before a charter is proposed anyone may look at the empty log and propose; from then on its members alone.
-    fn admit(&self, key: &PublicKey) -> Option<Peer> {
-        let state = self.read();
-        match state.roster.party_of_tls(key) {
-            Some(party) => Some(Peer { key: *key, party: Some(party.to_owned()) }),
-            None if state.roster.charter_digest.is_none() => Some(Peer { key: *key, party: None }),
-            None => None,
-        }
-    }
 }
 
 /// A hub, open and ready to serve. Cheap to clone; closes when the last clone is gone.
@@ -133,6 +142,7 @@ pub struct Hub {
     shared: Arc<Shared>,
     _open: Arc<Open>,
     config: HubConfig,
+    origin: String,
 }
 
 /// Ends the writer, then lets go of the folder.
@@ -170,14 +180,7 @@ impl Hub {
         }
         Seeds::generate()?.write(dir)?;
         drop(files::private(&database, true)?);
-        store::create(
-            &database,
-            &[
-                ("federation", config.federation.as_str()),
-                ("operator", config.operator.as_str()),
-                ("jurisdiction", config.jurisdiction.as_str()),
-            ],
-        )?;
+        store::create(&database, &config.meta())?;
         Self::open(dir)
     }
 
@@ -202,20 +205,10 @@ impl Hub {
             jurisdiction: store::meta(&connection, &path, "jurisdiction")?,
         };
         check(&config)?;
-        store::forget_posted(&connection, clock().saturating_sub(REMEMBER))?;
-        let (state, last_time) = restore(&connection, &path, &config, &key)?;
-        let (mut boxes, mut blob_bytes) = (BTreeMap::<String, Mailbox>::new(), BTreeMap::new());
-        for (party, top) in store::mailbox_tops(&connection)? {
-            boxes.entry(party).or_default().top = top;
-        }
-        for (party, seq, sender, bytes) in store::waiting(&connection)? {
-            boxes.entry(party).or_default().add(seq, &sender, bytes);
-        }
-        blob_bytes.extend(store::blob_bytes(&connection)?);
-        let (roster, size) = (state.roster.clone(), state.tree.size());
+        let at = At { now: clock(), up: Duration::ZERO };
+        let (state, ledger) = open_books(&connection, &path, &config, (&seeds.sign, tls.public_key()), at)?;
         let (jobs, queue) = sync_channel(QUEUE);
         let shared = Arc::new(Shared {
-            origin: format!("comity/{}", config.federation),
             key,
             tls,
             clock,
@@ -225,21 +218,22 @@ impl Hub {
             jobs: Mutex::new(Some(jobs)),
             reader: Mutex::new(reader),
             large: Semaphore::new(LARGE),
-            calls: Mutex::new(Buckets::new(CALLS)),
-            statements: Mutex::new(Buckets::new(STATEMENTS)),
+            allowance: Mutex::new(Allowance::new()),
+            since: Instant::now(),
         });
-        let writer = Writer { shared: Arc::clone(&shared), roster, size, last_time, boxes, blob_bytes };
+        let writer = Writer { shared: Arc::clone(&shared), ledger };
         let writer = std::thread::Builder::new()
             .name("hub-writer".to_owned())
             .spawn(move || writer.run(connection, &queue))
             .map_err(|source| HubError::File { what: "start the writer of", path, source })?;
         let open = Open { shared: Arc::clone(&shared), writer: Mutex::new(Some(writer)), lock };
-        Ok(Self { shared, _open: Arc::new(open), config })
+        let origin = format!("comity/{}", config.federation);
+        Ok(Self { shared, _open: Arc::new(open), config, origin })
     }
 
     /// The log's name.
     pub fn origin(&self) -> &str {
-        &self.shared.origin
+        &self.origin
     }
 
     /// What it was made with.
@@ -265,7 +259,7 @@ impl Hub {
     /// Answers on `listener` until [`Hub::stop`], then finishes what is under way.
     pub async fn serve(&self, listener: TcpListener) -> Result<(), HubError> {
         let shared = Arc::clone(&self.shared);
-        let admit: Admit = Arc::new(move |key| shared.admit(key));
+        let admit: Admit = Arc::new(move |key| shared.read().admit(key));
         let router = http::router(Arc::clone(&self.shared));
         wire::serve(listener, &self.shared.tls, admit, router, self.shared.stop.subscribe()).await?;
         Ok(())
@@ -301,14 +295,46 @@ fn check(config: &HubConfig) -> Result<(), HubError> {
     Ok(())
 }
 
+/// What a hub knows beyond its store, and its writer's copies of that. `keys` are its seed and its TLS key.
+fn open_books(
+    connection: &Connection,
+    path: &Path,
+    config: &HubConfig,
+    (sign, tls): (&[u8; 32], PublicKey),
+    at: At,
+) -> Result<(State, Ledger), HubError> {
+    store::forget_posted(connection, at.now.saturating_sub(REMEMBER))?;
+    let key = SecretKey::from_seed(*sign);
+    let (state, last_time) = restore(connection, path, config, &key, at.up)?;
+    let mut boxes = BTreeMap::<String, Mailbox>::new();
+    for (party, top) in store::mailbox_tops(connection)? {
+        boxes.entry(party).or_default().top = top;
+    }
+    for (party, seq, sender, bytes) in store::waiting(connection)? {
+        boxes.entry(party).or_default().add(seq, &sender, bytes);
+    }
+    let ledger = Ledger {
+        origin: format!("comity/{}", config.federation),
+        key,
+        tls,
+        roster: state.roster.clone(),
+        size: state.tree.size(),
+        last_time,
+        boxes,
+        blob_bytes: store::blob_bytes(connection)?.into_iter().collect(),
+    };
+    Ok((state, ledger))
+}
+
 /// Tree, roster and checkpoints from the stored entries, and the last stamp.
 fn restore(
     connection: &Connection,
     path: &Path,
     config: &HubConfig,
     key: &SecretKey,
+    up: Duration,
 ) -> Result<(State, i64), HubError> {
-    let mut state = State::new(format!("comity/{}", config.federation));
+    let mut state = State::new(format!("comity/{}", config.federation), up);
     let mut last_time = i64::MIN;
     store::each_entry(connection, path, |index, id, bytes, entry| {
         if entry.time < last_time {

@@ -1,12 +1,15 @@
 //! Rates and quotas, so that one member cannot starve the others.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::Duration;
+
+use wire::Peer;
+use wire::api::Refusal;
 
 /// Calls a second, and at once, for one member.
-pub(crate) const CALLS: Rate = Rate { per_second: 1000.0, burst: 3000.0 };
+const CALLS: Rate = Rate { per_second: 1000.0, burst: 3000.0 };
 /// Statements a second, and at once, for one member: each stays in every member's copy for ever.
-pub(crate) const STATEMENTS: Rate = Rate { per_second: 100.0, burst: 1000.0 };
+const STATEMENTS: Rate = Rate { per_second: 100.0, burst: 1000.0 };
 /// Bytes waiting in one mailbox.
 pub(crate) const MAILBOX_BYTES: u64 = 512 << 20;
 /// Bytes waiting in one mailbox from one sender.
@@ -25,7 +28,7 @@ pub(crate) struct Rate {
 #[derive(Debug)]
 pub(crate) struct Buckets {
     rate: Rate,
-    by_caller: BTreeMap<String, (f64, Instant)>,
+    by_caller: BTreeMap<String, (f64, Duration)>,
 }
 
 impl Buckets {
@@ -35,12 +38,12 @@ impl Buckets {
 
     /// Takes one token; false if there is none. Callers are members, or the one name for all others, so the map
     /// stays small.
-    pub(crate) fn take(&mut self, caller: &str, now: Instant) -> bool {
+    pub(crate) fn take(&mut self, caller: &str, now: Duration) -> bool {
         if !self.by_caller.contains_key(caller) {
             self.by_caller.insert(caller.to_owned(), (self.rate.burst, now));
         }
         let Some((tokens, at)) = self.by_caller.get_mut(caller) else { return false };
-        let earned = now.saturating_duration_since(*at).as_secs_f64() * self.rate.per_second;
+        let earned = now.saturating_sub(*at).as_secs_f64() * self.rate.per_second;
         *tokens = (*tokens + earned).min(self.rate.burst);
         *at = now;
         if *tokens < 1.0 {
@@ -48,6 +51,35 @@ impl Buckets {
         }
         *tokens -= 1.0;
         true
+    }
+}
+
+/// What callers may still ask for.
+#[derive(Debug)]
+pub(crate) struct Allowance {
+    calls: Buckets,
+    statements: Buckets,
+}
+
+impl Allowance {
+    pub(crate) fn new() -> Self {
+        Self { calls: Buckets::new(CALLS), statements: Buckets::new(STATEMENTS) }
+    }
+
+    /// Takes one call, or one statement, from the caller's allowance.
+    pub(crate) fn charge(&mut self, peer: &Peer, statement: bool, now: Duration) -> Result<(), Refusal> {
+        let caller = peer.party.as_deref().unwrap_or("");
+        let buckets = if statement { &mut self.statements } else { &mut self.calls };
+        if buckets.take(caller, now) {
+            return Ok(());
+        }
+        let what = if statement { "statements" } else { "calls" };
+        Err(Refusal::new(
+            429,
+            format!("too many {what}, wait a little"),
+            format!("more than the allowance of `{caller}`"),
+            "fewer a second",
+        ))
     }
 }
 
@@ -102,12 +134,11 @@ impl Mailbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn a_bucket_empties_refills_and_does_not_overflow() {
         let mut buckets = Buckets::new(Rate { per_second: 10.0, burst: 3.0 });
-        let start = Instant::now();
+        let start = Duration::from_secs(9);
         let taken = |b: &mut Buckets, at| (0..10).filter(|_| b.take("gb", at)).count();
         assert_eq!(taken(&mut buckets, start), 3);
         assert!(buckets.take("ch", start), "one member's haste does not slow another");

@@ -1,9 +1,12 @@
 //! What the hub knows beyond its store, all of it derived: tree, roster, checkpoints, counts.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use record::{Checkpoint, CheckpointError, Cosignature, Digest, Roster, SecretKey, SignedCheckpoint, Tree};
+use record::{
+    Checkpoint, CheckpointError, Cosignature, Digest, PublicKey, Roster, SecretKey, SignedCheckpoint, Tree,
+};
+use wire::Peer;
 use wire::api::{Have, Sync};
 
 /// How long a checkpoint collects cosignatures before a larger one replaces it, unless it has its quorum sooner.
@@ -27,7 +30,7 @@ pub(crate) struct State {
     pub(crate) ids: BTreeMap<Digest, (u64, i64)>,
     // INVARIANT: sealed <= published <= tree.size(); notes has `published` and, unless 0, `sealed`.
     published: u64,
-    published_at: Instant,
+    published_at: Duration,
     sealed: u64,
     notes: BTreeMap<u64, Note>,
     /// highest number in each mailbox
@@ -46,14 +49,15 @@ pub(crate) enum Counted {
 }
 
 impl State {
-    pub(crate) fn new(origin: String) -> Self {
+    /// Times in here are since some moment that the owner has chosen; `up` is now.
+    pub(crate) fn new(origin: String, up: Duration) -> Self {
         Self {
             origin,
             tree: Tree::new(),
             roster: Roster::new(),
             ids: BTreeMap::new(),
             published: 0,
-            published_at: Instant::now(),
+            published_at: up,
             sealed: 0,
             notes: BTreeMap::new(),
             mail: BTreeMap::new(),
@@ -66,7 +70,7 @@ impl State {
     }
 
     /// Publishes the checkpoint of all entries if it is time; gives whether it did.
-    pub(crate) fn publish(&mut self, key: &SecretKey, now: Instant) -> Result<bool, CheckpointError> {
+    pub(crate) fn publish(&mut self, key: &SecretKey, now: Duration) -> Result<bool, CheckpointError> {
         if self.due_in(now) != Some(Duration::ZERO) {
             return Ok(false);
         }
@@ -79,12 +83,12 @@ impl State {
     }
 
     /// In how long there is a checkpoint to publish; `None` if there are no new entries.
-    pub(crate) fn due_in(&self, now: Instant) -> Option<Duration> {
+    pub(crate) fn due_in(&self, now: Duration) -> Option<Duration> {
         if self.tree.size() == self.published {
             return None;
         }
         let waits = self.roster.watermark_ready() && self.sealed < self.published;
-        let waited = now.saturating_duration_since(self.published_at);
+        let waited = now.saturating_sub(self.published_at);
         Some(if waits { PACE.saturating_sub(waited) } else { Duration::ZERO })
     }
 
@@ -151,6 +155,15 @@ impl State {
                 Some(size) if size != self.published => self.notes.remove(&size),
                 _ => break,
             };
+        }
+    }
+
+    /// Before a charter is proposed anyone may look at the empty log and propose; from then on its members alone.
+    pub(crate) fn admit(&self, key: &PublicKey) -> Option<Peer> {
+        match self.roster.party_of_tls(key) {
+            Some(party) => Some(Peer { key: *key, party: Some(party.to_owned()) }),
+            None if self.roster.charter_digest.is_none() => Some(Peer { key: *key, party: None }),
+            None => None,
         }
     }
 
@@ -221,7 +234,7 @@ mod tests {
         ]);
         let members = record::Value::List(vec![member("a", 10), member("b", 20)]);
         let charter = map(vec![("federation", text("t")), ("hub", hub), ("members", members)]);
-        let mut state = State::new("comity/t".to_owned());
+        let mut state = State::new("comity/t".to_owned(), Duration::from_secs(5));
         state.roster = Roster::of_charter(&charter).unwrap();
         state
     }

@@ -36,7 +36,11 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, HubError> {
 
 /// Makes the tables in an empty file.
 pub(crate) fn create(path: &Path, meta: &[(&str, &str)]) -> Result<(), HubError> {
-    let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    fill(&mut connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?, meta)
+}
+
+/// Makes the tables in an empty store.
+pub(crate) fn fill(connection: &mut Connection, meta: &[(&str, &str)]) -> Result<(), HubError> {
     let tx = connection.transaction()?;
     tx.execute_batch(SCHEMA)?;
     for (name, value) in meta {

@@ -1,0 +1,173 @@
+//! What a caller may ask: bodies to orders, and every check that needs no writing. No thread, socket or clock.
+
+use axum::body::Bytes;
+use record::{Cosignature, Digest, SignedStatement, canon};
+use wire::api::{Cosign, Refusal};
+use wire::{Peer, SignedFrame};
+
+use crate::ledger::Order;
+use crate::state::{Counted, State};
+
+/// A statement to be entered.
+pub(crate) fn statement(peer: &Peer, body: &[u8]) -> Result<Order, Refusal> {
+    let signed = SignedStatement::from_bytes(body).map_err(|e| {
+        Refusal::new(400, "this is not a signed statement", e.to_string(), "its canonical bytes")
+    })?;
+    Ok(Order::Statement { signed: Box::new(signed), caller: peer.key })
+}
+
+/// Whether entries `from..to` may be read.
+pub(crate) fn range(state: &State, from: u64, to: u64) -> Result<(), Refusal> {
+    let size = state.published();
+    if from >= to || to > size {
+        return Err(Refusal::new(
+            404,
+            "there are no such entries",
+            format!("{from} to {to}"),
+            format!("a range within 0 to {size}"),
+        ));
+    }
+    Ok(())
+}
+
+/// A member's cosignature that may be counted.
+pub(crate) fn cosignature(party: &str, body: &[u8]) -> Result<(Cosign, Cosignature), Refusal> {
+    let message: Cosign = canon::from_bytes(body).map_err(|e| {
+        Refusal::new(
+            400,
+            "this is not a cosignature message",
+            e.to_string(),
+            "canonical JSON of size and line",
+        )
+    })?;
+    let cosignature = Cosignature::from_line(&message.line).map_err(|e| {
+        Refusal::new(400, "this is not a cosignature line", e.to_string(), "a line of C2SP tlog-cosignature")
+    })?;
+    if cosignature.name() != party {
+        return Err(Refusal::new(403, "a member hands in its own cosignatures", cosignature.name(), party));
+    }
+    Ok((message, cosignature))
+}
+
+/// What counting a cosignature leads to.
+#[derive(Default)]
+pub(crate) struct Counting {
+    /// to be kept, without an answer
+    pub(crate) keep: Option<Order>,
+    /// it completed a quorum: publish what waits, and tell
+    pub(crate) sealed: bool,
+}
+
+/// Counts a cosignature.
+pub(crate) fn count(
+    state: &mut State,
+    message: Cosign,
+    cosignature: Cosignature,
+) -> Result<Counting, Refusal> {
+    let name = cosignature.name().to_owned();
+    let counted = state.count(message.size, cosignature).map_err(|e| {
+        Refusal::new(
+            422,
+            "this cosignature does not hold",
+            e.to_string(),
+            "one by the member's `cosign` key on this hub's checkpoint",
+        )
+    })?;
+    match counted {
+        Counted::Kept { sealed } => {
+            let keep = Order::Cosignature { size: message.size, name, line: message.line };
+            Ok(Counting { keep: Some(keep), sealed })
+        }
+        Counted::Old => Ok(Counting::default()),
+        Counted::Unknown => Err(Refusal::new(
+            409,
+            "no cosignatures are collected for this checkpoint",
+            format!("size {}", message.size),
+            format!("size {}", state.published()),
+        )),
+    }
+}
+
+/// A frame as it came; it may be large, so this is done before anything is looked up.
+pub(crate) fn decoded(body: &[u8]) -> Result<SignedFrame, Refusal> {
+    SignedFrame::decode(body).map_err(|e| {
+        Refusal::new(400, "this frame is not acceptable", e.to_string(), "a frame as its sender signed it")
+    })
+}
+
+/// A member's frame for another member's mailbox, and its id.
+pub(crate) fn frame(
+    state: &State,
+    peer: &Peer,
+    frame: &SignedFrame,
+    body: Bytes,
+) -> Result<(Digest, Order), Refusal> {
+    let party = member(peer)?;
+    let said = frame.frame();
+    if said.from != party {
+        return Err(Refusal::new(
+            403,
+            "a member sends its own frames",
+            format!("from `{}`", said.from),
+            format!("from `{party}`"),
+        ));
+    }
+    if state.roster.charter_digest != Some(said.federation) {
+        return Err(Refusal::new(
+            422,
+            "this frame belongs to another federation",
+            said.federation.to_string(),
+            "the charter's digest",
+        ));
+    }
+    if !state.roster.members.contains_key(&said.to) {
+        return Err(Refusal::new(
+            404,
+            "there is no such member",
+            format!("to `{}`", said.to),
+            "a member's id",
+        ));
+    }
+    let sign = state.roster.members.get(party).map(|keys| keys.sign);
+    let key = sign.ok_or_else(|| forbidden(peer))?;
+    frame.verify(&key).map_err(|e| {
+        Refusal::new(422, "this frame is not acceptable", e.to_string(), "a frame signed by its sender")
+    })?;
+    let (id, to) = (frame.id(), said.to.clone());
+    Ok((id, Order::Mail { to, from: party.to_owned(), id, bytes: body }))
+}
+
+/// What a caller has read may be forgotten.
+pub(crate) fn read_up_to(party: &str, after: u64) -> Option<Order> {
+    (after > 0).then(|| Order::DropMail { party: party.to_owned(), up_to: after })
+}
+
+/// The caller, if it is a member.
+pub(crate) fn member(peer: &Peer) -> Result<&str, Refusal> {
+    peer.party.as_deref().ok_or_else(|| forbidden(peer))
+}
+
+fn forbidden(peer: &Peer) -> Refusal {
+    Refusal::new(
+        403,
+        "this call is for members",
+        format!("TLS key {}", peer.key),
+        "a TLS key that the charter gives to a member",
+    )
+}
+
+/// The hub ends, or its store failed.
+pub(crate) fn stopping() -> Refusal {
+    Refusal::new(503, "the hub is stopping", "a call", "a later try")
+}
+
+/// The store could not be read.
+pub(crate) fn unreadable(error: &rusqlite::Error) -> Refusal {
+    tracing::error!(%error, "the store could not be read");
+    Refusal::new(
+        500,
+        "the hub's store could not be read",
+        "a fault of the hub",
+        "an answer; tell its operator",
+    )
+}

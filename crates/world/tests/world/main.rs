@@ -1,0 +1,4 @@
+//! Bad days, and that they would be noticed.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod days;
