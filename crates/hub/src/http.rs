@@ -103,6 +103,7 @@ async fn cosign(Held(hub): Held<Arc<Shared>>, Extension(peer): Extension<Peer>, 
     let (message, cosignature) = calls::cosignature(&party, &body)?;
     let counting = calls::count(&mut hub.write(), message, cosignature)?;
     if counting.sealed {
+        wire::point::point("quorum counted, not told", "");
         hub.publish();
         hub.tell();
     }

@@ -11,6 +11,7 @@ use record::roster::PROPOSE;
 use record::{Digest, Entry, PublicKey, Roster, SecretKey, SignedStatement};
 use rusqlite::{Connection, TransactionBehavior};
 use wire::api::{Receipt, Refusal};
+use wire::point::point;
 
 use crate::limits::{BLOB_BYTES, Mailbox};
 use crate::state::State;
@@ -47,6 +48,20 @@ pub(crate) enum Order {
 }
 
 impl Order {
+    /// What is being done, for the points at which a hub under test dies.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Order::Statement { signed, .. } => signed.statement().r#type.clone(),
+            Order::Mail { bytes, .. } => {
+                let frame = wire::SignedFrame::decode(bytes).ok();
+                frame.map_or_else(|| "mail".to_string(), |f| format!("mail {}", f.frame().kind))
+            }
+            Order::Blob { .. } => "blob".to_string(),
+            Order::Cosignature { .. } => "cosignature".to_string(),
+            Order::DropMail { .. } => "forgotten mail".to_string(),
+        }
+    }
+
     pub(crate) fn awaited(&self) -> bool {
         !matches!(self, Self::Cosignature { .. } | Self::DropMail { .. })
     }
@@ -129,11 +144,14 @@ impl Ledger {
     ) -> rusqlite::Result<(Group, Vec<Answer>)> {
         let mut group = Group::default();
         let mut answers = Vec::with_capacity(orders.len());
+        let names: Vec<String> = orders.iter().filter(|_| wire::point::armed()).map(Order::name).collect();
         let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         for order in orders {
             answers.push(self.write(&tx, order, shown, now, &mut group)?);
         }
+        names.iter().for_each(|name| point("taken, not written", name));
         tx.commit()?;
+        names.iter().for_each(|name| point("written, not shown", name));
         if !group.entries.is_empty() {
             group.roster = Some(self.roster.clone());
         }

@@ -101,6 +101,8 @@ pub(crate) struct Shared {
     allowance: Mutex<Allowance>,
     /// when this hub was opened; pace and allowances count from it
     since: Instant,
+    /// why the store failed, if it did
+    failed: Mutex<Option<rusqlite::Error>>,
 }
 
 impl Shared {
@@ -125,7 +127,10 @@ impl Shared {
     fn publish(&self) {
         let published = self.write().publish(&self.key, self.up());
         match published {
-            Ok(true) => self.tell(),
+            Ok(true) => {
+                wire::point::point("checkpoint signed, not told", "");
+                self.tell();
+            }
             Ok(false) => {}
             Err(e) => tracing::error!(error = %e, "no checkpoint could be written"),
         }
@@ -220,6 +225,7 @@ impl Hub {
             large: Semaphore::new(LARGE),
             allowance: Mutex::new(Allowance::new()),
             since: Instant::now(),
+            failed: Mutex::new(None),
         });
         let writer = Writer { shared: Arc::clone(&shared), ledger };
         let writer = std::thread::Builder::new()
@@ -256,13 +262,14 @@ impl Hub {
         self.shared.read().tree.size()
     }
 
-    /// Answers on `listener` until [`Hub::stop`], then finishes what is under way.
+    /// Answers on `listener` until [`Hub::stop`], then finishes what is under way. An error if the store failed.
     pub async fn serve(&self, listener: TcpListener) -> Result<(), HubError> {
         let shared = Arc::clone(&self.shared);
         let admit: Admit = Arc::new(move |key| shared.read().admit(key));
         let router = http::router(Arc::clone(&self.shared));
         wire::serve(listener, &self.shared.tls, admit, router, self.shared.stop.subscribe()).await?;
-        Ok(())
+        let failed = self.shared.failed.lock().unwrap_or_else(PoisonError::into_inner).take();
+        failed.map_or(Ok(()), |e| Err(HubError::Store(e)))
     }
 
     /// Ends every [`Hub::serve`] gracefully: those who wait in a sync are answered at once. For good; open the hub

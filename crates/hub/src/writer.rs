@@ -11,6 +11,7 @@ use std::time::Duration;
 use record::Digest;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
+use wire::point::point;
 
 use crate::Shared;
 use crate::ledger::{Answer, Ledger, Order, Shown};
@@ -94,6 +95,7 @@ impl Writer {
                 && let Err(e) = self.commit(&mut connection, group)
             {
                 tracing::error!(error = %e, "the store failed; this hub must be stopped and opened again");
+                *self.shared.failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(e);
                 self.shared.stop();
                 return;
             }
@@ -108,6 +110,7 @@ impl Writer {
     fn commit(&mut self, connection: &mut Connection, jobs: Vec<Job>) -> rusqlite::Result<()> {
         let now = (self.shared.clock)();
         let (orders, replies): (Vec<_>, Vec<_>) = jobs.into_iter().map(|j| (j.order, j.reply)).unzip();
+        let names: Vec<String> = orders.iter().filter(|_| wire::point::armed()).map(Order::name).collect();
         let (group, answers) = self.ledger.commit(connection, orders, self.shared.as_ref(), now)?;
         let mail = group.has_mail();
         group.show(&mut self.shared.write());
@@ -115,6 +118,7 @@ impl Writer {
         if mail {
             self.shared.tell();
         }
+        names.iter().for_each(|name| point("shown, not answered", name));
         // A caller that is gone has its statement in the log all the same, and gets the same receipt when it asks again.
         for (reply, answer) in replies.into_iter().zip(answers) {
             if let Some(reply) = reply {

@@ -7,7 +7,7 @@
 
 use std::io::Write;
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 
 /// The variable that names the file.
 pub const VARIABLE: &str = "COMITY_DIE_ONCE";
@@ -25,7 +25,10 @@ pub fn armed() -> bool {
 /// Dies here, if this process is to and has not yet at this point: `step` names the place in the code, `what` the
 /// statement type, kind of frame or other detail of what is being done, empty if there is none.
 pub fn point(step: &str, what: &str) {
+    /// One thread dies at a time, so that each death has one name.
+    static DYING: Mutex<()> = Mutex::new(());
     let Some(path) = file() else { return };
+    let _dying = DYING.lock();
     let name = if what.is_empty() { step.to_string() } else { format!("{step} {what}") };
     let known = std::fs::read_to_string(path).unwrap_or_default();
     if known.lines().any(|line| line == name) {

@@ -276,6 +276,7 @@ impl World {
                 jurisdiction: site.jurisdiction.clone(),
                 control: format!("{}, own premises", site.id),
                 hub: Some("simulated:0".into()),
+                proxy: None,
             };
             let folder = dir.path().join(&site.id);
             text.push_str(&node::config::init(&folder, &config).failed("a node's folder")?);
