@@ -46,7 +46,7 @@ fi
 [ -x "$proxy_program" ] || die "$proxy_program is not there"
 
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/comity-hosts.XXXXXX")
-made=() working= proxying=
+made=() working='' proxying=''
 finish() {
   local name pid
   if [ -n "$working" ]; then kill "$working" 2> /dev/null || true; fi
