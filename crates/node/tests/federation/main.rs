@@ -7,6 +7,7 @@ mod closed;
 mod house;
 mod hub;
 mod liars;
+mod lost;
 mod pooled;
 mod record_and_state;
 mod relay;
