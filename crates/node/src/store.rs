@@ -181,7 +181,8 @@ impl Store {
     }
 
     fn noted<T>(&self, result: rusqlite::Result<T>) -> Result<T, NodeError> {
-        if result.is_err() {
+        if let Err(e) = &result {
+            tracing::error!("the store failed: {e}");
             self.failed.set(true);
         }
         Ok(result?)
