@@ -10,5 +10,6 @@ mod liars;
 mod pooled;
 mod record_and_state;
 mod relay;
+mod requester;
 mod right;
 mod stops;
