@@ -147,3 +147,44 @@ fn two_populations_in_one_study_cannot_be_written() {
     assert_eq!(reply.exit, 2, "{}", reply.text);
     assert!(reply.text.contains("population"), "{}", reply.text);
 }
+
+/// What is not claimed either. Differences are guarded between populations of one dataset. Where a patient has
+/// withdrawn and all sites register their rows again, the sum over the new dataset less that over the old one is the
+/// patient: it takes a registration by every site and two approvals, and no rule compares datasets.
+fn registered_again(rows: Rows) {
+    let all = frames(&rows);
+    let (_, target, _) = alone(&all);
+    let fewer = without(&rows, &target.0, target.1);
+    let mut house = setup(&rows).build();
+    house.asked_of("old", &counts("old", ""), &SIX);
+    let first = table(&house.output("old"));
+    for id in SIX {
+        let data = house.folder(id).join("data");
+        std::fs::write(data.join("again.csv"), &fewer[id]).unwrap();
+        let text = "name = \"again\"\ntitle = \"Rows\"\nsource = \"again.csv\"\nmapping = \"mapping.toml\"\n\
+            dictionary = \"dictionary.toml\"\nlegal_basis = \"research (fictitious opinion)\"\n\
+            purposes = [\"stroke-research\"]\nretention = \"2031-12-31\"\nprovenance = \"the trial\"\n\
+            special_category = true\nimpact_assessment = \"fictitious\"\n";
+        let file = data.join("again.toml").display().to_string();
+        house.must(id, node::Command::DatasetAdd { file, text: text.into() });
+    }
+    house.settle();
+    house.asked_of("new", &counts("new", "").replace("dataset = \"ist\"", "dataset = \"again\""), &SIX);
+    assert!(house.released("new"), "{:?}", house.phase("new"));
+    let second = table(&house.output("new"));
+    assert_eq!(isolate(&[first, second]), Some(cell_of(&all, &target)), "datasets are not compared");
+}
+
+#[test]
+fn rows_registered_again_without_a_patient_still_isolate_that_patient_which_is_not_claimed_otherwise() {
+    registered_again(generated());
+}
+
+#[test]
+fn rows_registered_again_without_a_patient_of_the_real_trial_still_isolate_that_patient() {
+    if let Some(rows) =
+        real("rows_registered_again_without_a_patient_of_the_real_trial_still_isolate_that_patient")
+    {
+        registered_again(rows);
+    }
+}
