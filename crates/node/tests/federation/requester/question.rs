@@ -26,6 +26,9 @@ fn text(id: &str) -> String {
     )
 }
 
+/// Shares by the question that they answer.
+type Shares = BTreeMap<String, BTreeSet<Vec<u8>>>;
+
 /// A patient as the attack wants to know them: age, pressure, male.
 type Known = (i64, i64, bool);
 
@@ -199,7 +202,7 @@ fn attack(rows: Rows) {
     }
     house.settle();
     assert!(posted > 100 && house.released("fit"), "{posted}, {:?}", house.phase("fit"));
-    let mut slots: BTreeMap<(u32, u32), BTreeMap<String, BTreeSet<Vec<u8>>>> = BTreeMap::new();
+    let mut slots: BTreeMap<(u32, u32), Shares> = BTreeMap::new();
     for f in house.frames("contribution") {
         let place = slots.entry((f.place.stage, f.place.round)).or_default();
         place
