@@ -244,15 +244,24 @@ fn a_clock_that_jumps_ahead_in_a_run_keeps_the_node_from_answering() {
 
 #[test]
 fn a_clock_an_hour_behind_stretches_a_nodes_own_lease_and_no_aggregator_opens_on_it() {
-    let mut house = permitted(Setup { lease_hours: 1, ..Setup::eight() }.build());
-    house.asleep = house.ids().into_iter().collect();
-    house.cut.insert("it".into());
-    house.now += 61 * MINUTE;
-    house.refresh();
-    house.cut.clear();
-    house.asleep.clear();
-    off(&mut house, -HOUR, 30);
-    // What is gained: shares that leave after the lease. What is not: a sum.
-    assert_eq!(house.contributions_of("it"), 2);
-    assert!(house.frames("opening").is_empty() && !house.released("deaths"));
+    for lease_hours in [1, 24] {
+        let mut house = permitted(Setup { lease_hours, ..Setup::eight() }.build());
+        house.asleep = house.ids().into_iter().collect();
+        house.cut.insert("it".into());
+        house.now += 61 * MINUTE;
+        house.refresh();
+        house.cut.clear();
+        off(&mut house, -HOUR, 5);
+        assert_eq!(house.contributions_of("it"), 2, "what is gained: shares that leave after the lease");
+        // The others wake with the right time, as if they had been started again, so that no run has stood still.
+        for id in house.ids() {
+            house.restart(&id);
+        }
+        house.refresh();
+        house.asleep.clear();
+        house.settle_or(60);
+        let live = lease_hours > 1;
+        assert_eq!(!house.frames("opening").is_empty(), live, "with a longer lease it opens: the control");
+        assert_eq!(house.released("deaths"), live);
+    }
 }
