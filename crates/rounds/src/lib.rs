@@ -140,6 +140,8 @@ pub use opening::Opening;
 #[cfg(test)]
 mod golden_tests;
 #[cfg(test)]
+mod leak_tests;
+#[cfg(test)]
 mod lies_tests;
 #[cfg(test)]
 mod tests;

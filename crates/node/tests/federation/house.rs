@@ -597,6 +597,50 @@ impl House {
     pub fn state_digest(&self, id: &str) -> Digest {
         self.node(id).state().digest().unwrap()
     }
+
+    /// One exchange in which the clock of one member is off by so many milliseconds, and the others' are right.
+    pub fn step_off(&mut self, id: &str, off: i64) {
+        self.cut.insert(id.into());
+        self.asleep.insert(id.into());
+        self.step();
+        self.cut.remove(id);
+        self.asleep.remove(id);
+        let (now, theirs) = (self.now, self.now + off);
+        let mut node = self.nodes.remove(id).unwrap();
+        for (size, line) in node.take_cosignatures().unwrap() {
+            self.hub.cosign(size, &line);
+        }
+        for (name, bytes) in node.queued(theirs).unwrap() {
+            self.hub.take(&bytes, now);
+            node.answered(&name, None, theirs).unwrap();
+        }
+        for (row, bytes) in node.undelivered().unwrap() {
+            let signed = SignedFrame::decode(&bytes).unwrap();
+            for (to, frame) in (self.relay)(&signed) {
+                self.hub.post(&to, frame);
+            }
+            self.relayed.push(bytes);
+            node.delivered(row).unwrap();
+        }
+        let entries = self.hub.entries[node.size() as usize..].to_vec();
+        let result =
+            if entries.is_empty() { Ok(()) } else { node.extend(&self.hub.note(), &entries, theirs) };
+        self.note_error(id, result);
+        if let Some(note) = self.hub.sealed() {
+            let result = node.sealed(&note, theirs);
+            self.note_error(id, result);
+        }
+        let from = self.read.get(id).copied().unwrap_or(0);
+        let frames: Vec<Vec<u8>> = self.hub.mail.get(id).map_or(Vec::new(), |m| m[from..].to_vec());
+        for (i, frame) in frames.iter().enumerate() {
+            let result = node.mail((from + i + 1) as u64, frame, theirs);
+            self.note_error(id, result);
+        }
+        self.read.insert(id.to_string(), from + frames.len());
+        let result = node.tick(theirs);
+        self.note_error(id, result);
+        self.nodes.insert(id.to_string(), node);
+    }
 }
 
 fn copy(from: &Path, to: &Path) {

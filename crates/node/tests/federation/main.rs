@@ -2,14 +2,18 @@
 //! test hands in. Each test is a claim of the house.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod aggregator;
 mod canaries;
 mod closed;
+mod collector;
 mod house;
 mod hub;
 mod liars;
 mod lost;
+mod members;
 mod pooled;
 mod record_and_state;
 mod relay;
+mod requester;
 mod right;
 mod stops;

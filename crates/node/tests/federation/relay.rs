@@ -181,6 +181,58 @@ fn frames_out_of_order_change_nothing() {
 }
 
 #[test]
+fn frames_held_back_until_their_run_is_given_up_are_of_no_use() {
+    let mut house = House::eight();
+    let held: Rc<RefCell<Vec<Post>>> = Rc::default();
+    let keep = held.clone();
+    house.relay = Box::new(move |frame| {
+        let on = (frame.frame().to.clone(), frame.bytes().to_vec());
+        if frame.frame().place.run == 1 {
+            keep.borrow_mut().push(on);
+            return Vec::new();
+        }
+        vec![on]
+    });
+    run(&mut house);
+    assert!(house.frames("opening").is_empty() && held.borrow().len() == 12);
+    house.now += 2 * MINUTE;
+    house.refresh();
+    house.settle();
+    let runs = &house.node("gb").state().studies["deaths"].runs;
+    assert_eq!(runs[&1].lost.as_deref(), Some("no progress"));
+    assert!(runs[&2].release.is_some());
+    let before = house.relayed.len();
+    for (to, frame) in held.borrow_mut().drain(..) {
+        house.hub.post(&to, frame);
+    }
+    house.settle();
+    assert_eq!(house.relayed.len(), before, "nothing follows from them");
+    assert!(house.frames("opening").iter().all(|f| f.place.run == 2));
+}
+
+#[test]
+fn a_statement_that_was_promised_and_left_out_costs_the_relay_its_authors_cosignature() {
+    for promised in [false, true] {
+        let mut house = House::eight();
+        house.keep_out = Box::new(|id, _| id == "it");
+        house.must("it", node::Command::DatasetPause { name: "ist".into() });
+        let now = house.now;
+        let it = house.nodes.get_mut("it").unwrap();
+        let (name, _) = it.queued(now).unwrap().pop().unwrap();
+        if promised {
+            it.answered(&name, None, now).unwrap();
+        }
+        house.now += 61_000;
+        let (entry, now) = (next(&house, "ist", house.now), house.now);
+        let note = extended(&house, std::slice::from_ref(&entry));
+        let it = house.nodes.get_mut("it").unwrap();
+        it.extend(&note, std::slice::from_ref(&entry), now).unwrap();
+        assert_eq!(it.take_cosignatures().unwrap().is_empty(), promised);
+        assert_eq!(house.holds_against("it", "hub", "was promised and is not in the record"), promised);
+    }
+}
+
+#[test]
 fn a_swallowed_share_ends_the_run_without_an_opening_and_the_next_run_succeeds() {
     let mut house = House::eight();
     let swallowed = Rc::new(Cell::new(false));

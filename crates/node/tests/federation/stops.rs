@@ -1,6 +1,6 @@
 //! Stops act at once, alone, in the middle of a round, and whether or not the relay helps.
 
-use crate::house::{House, SIX, count, honest};
+use crate::house::{House, SIX, count, honest, regression};
 use node::control::Command;
 use wire::SignedFrame;
 
@@ -179,4 +179,31 @@ fn a_stopped_node_that_starts_again_takes_part_again() {
     house.approve("first", &SIX);
     house.settle();
     assert!(house.released("first"), "{:?}", house.phase("first"));
+}
+
+#[test]
+fn a_relay_that_swallows_a_stop_altogether_gets_what_had_left_before_it_and_no_more() {
+    let mut house = House::eight();
+    house.keep_out = Box::new(|_, s| s.statement().r#type == "node.stop@1");
+    house.relay = Box::new(|frame| {
+        let f = frame.frame();
+        if f.kind == "stop" { Vec::new() } else { vec![(f.to.clone(), frame.bytes().to_vec())] }
+    });
+    house.ask_and_approve("fit", &regression("fit"));
+    house.until("a second round under way", |h| h.frames("contribution").iter().any(|f| f.place.round == 1));
+    house.must("it", Command::Stop);
+    let answered = |h: &House| {
+        let own = h.frames("contribution").into_iter().filter(|f| f.from == "it");
+        own.map(|f| (f.place.stage, f.place.round)).max().unwrap()
+    };
+    let (sent, last) = (house.contributions_of("it"), answered(&house));
+    house.settle_or(200);
+    house.now += 120_000;
+    house.refresh();
+    house.settle_or(200);
+    assert!(house.said("node.stop@1").is_empty() && !house.node("gb").state().stopped.contains("it"));
+    assert_eq!(house.contributions_of("it"), sent, "its own switch needs nobody");
+    // What is gained: the round that it had answered may still open. What is not: any after it, or an output.
+    assert!(house.frames("opening").iter().all(|f| (f.place.stage, f.place.round) <= last));
+    assert!(!house.released("fit") && house.frames("output").is_empty());
 }
