@@ -121,6 +121,16 @@ impl View<'_> {
         };
         let index = asked.state.and_then(|s| s.runs.get(&number)).map_or(self.state.size, |r| r.first);
         let earlier = self.earlier_runs(study, number, &used, index);
+        // A guard that measures the difference from one population does so for every study over it.
+        let mut plan = plan;
+        let same = |id: &String| {
+            let earlier = &self.state.studies.get(id)?.study;
+            let here = earlier.dataset == study.dataset;
+            let measured =
+                |e: &study::EarlierPopulation| study::guard::same_rows(&e.population, &earlier.population);
+            (here && asked.plan.earlier.iter().any(measured)).then(|| id.clone())
+        };
+        plan.guards.extend(earlier.iter().filter_map(|r| same(&r.study)));
         let schedule = self.state.schedules.get(member);
         let dataset = self.state.dataset(&study.dataset, member).map(|d| {
             let r = &d.registration;
@@ -245,7 +255,8 @@ impl View<'_> {
             .filter_map(|(id, run)| {
                 let other = self.state.studies.get(id)?;
                 let earlier = other.runs.get(run)?;
-                if other.study.dataset != study.dataset || !earlier.counts_before(index) {
+                let same = other.study.dataset == study.dataset;
+                if !(same || again(study, &other.study, earlier)) || !earlier.counts_before(index) {
                     return None;
                 }
                 Some(input::EarlierRun {
@@ -253,7 +264,8 @@ impl View<'_> {
                     run: *run,
                     contributors: earlier.contributors.iter().cloned().collect(),
                     shared_columns: !other.study.columns().is_disjoint(used),
-                    same_population: study::guard::same_rows(&other.study.population, &study.population),
+                    same_population: same
+                        && study::guard::same_rows(&other.study.population, &study.population),
                 })
             })
             .collect()
@@ -290,6 +302,18 @@ impl View<'_> {
         self.memo.plans.borrow_mut().insert(key, plan.clone());
         Ok(plan)
     }
+}
+
+/// Whether an earlier run may have summed the same people under another dataset's name: rows of one of the
+/// contributors, registered again for the same dictionary or another version of it. The difference between the two
+/// cannot be measured by either, so it may be one person who withdrew (A6).
+fn again(study: &Study, other: &Study, run: &charter::Run) -> bool {
+    fn family(id: &str) -> &str {
+        id.split('/').next().unwrap_or(id)
+    }
+    study.dataset != other.dataset
+        && family(&study.dictionary) == family(&other.dictionary)
+        && run.contributors.iter().any(|m| study.contributors.contains(m))
 }
 
 impl Node {

@@ -73,12 +73,11 @@ impl Node {
         // Old entries are being caught up on; but what is new since this node last had all there was cannot have
         // been stamped before that, and nothing is stamped in the future. So a hub cannot hold time back.
         let new = self.log.entries().get(usize::try_from(first).unwrap_or(usize::MAX)..).unwrap_or(&[]);
+        // A clock that was ahead and has been set right does not hold its node back.
+        let since = self.head_at.min(now).saturating_sub(SKEW);
         let skew =
             |time: i64| NodeError::Record(format!("stamp {time} is more than 60 s off this node's clock"));
-        if let Some(e) = new
-            .iter()
-            .find(|e| e.time < self.head_at.saturating_sub(SKEW) || e.time > now.saturating_add(SKEW))
-        {
+        if let Some(e) = new.iter().find(|e| e.time < since || e.time > now.saturating_add(SKEW)) {
             return Err(skew(e.time));
         }
         let ids: Vec<String> = new.iter().map(|e| e.signed.id().to_string()).collect();

@@ -463,7 +463,9 @@ fn history(input: &GateInput, words: &mut Words) -> Value {
         .map(|r| &r.study)
         .collect();
     for study in &unguarded {
-        words.say("history", format!("the plan does not measure its population against that of {study}"));
+        words.say("history", format!(
+                "the plan does not measure its population against that of {study} (between datasets it cannot)"
+            ));
     }
     words.say("history", format!("{} earlier runs opened sums over this dataset", input.earlier.len()));
     json!({
