@@ -108,3 +108,36 @@ fn a_contributor_lost_after_the_set_is_fixed_costs_the_run_and_the_record_says_s
     let run = house.node("gb").state().studies["deaths"].runs.values().next_back().unwrap();
     assert_eq!(run.contributors.len(), 6, "the same set again, or none");
 }
+
+#[test]
+fn a_relay_that_swallows_a_contributors_word_leaves_it_out_no_further_than_the_minimum_allows() {
+    for (minimum, left_out) in [(6, true), (7, false)] {
+        let mut house = nine();
+        house.keep_out = Box::new(|id, said| id == "de" && said.statement().r#type == "run.ready@1");
+        house.ask(&of_seven("deaths", minimum));
+        house.approve("deaths", &SEVEN);
+        house.settle();
+        for _ in 0..3 {
+            house.now += 2 * MINUTE;
+            house.refresh();
+            house.settle_or(60);
+        }
+        assert_eq!(house.released("deaths"), left_out, "{:?}", house.phase("deaths"));
+        assert_eq!(house.said("run.set@1").is_empty(), !left_out);
+        // Two words swallowed would leave too few hidden sites, whatever the minimum.
+        if left_out {
+            let before = house.said("run.set@1").len();
+            house.keep_out =
+                Box::new(|id, said| ["de", "be"].contains(&id) && said.statement().r#type == "run.ready@1");
+            house.ask(&of_seven("fewer", 5));
+            house.approve("fewer", &SEVEN);
+            house.settle();
+            for _ in 0..3 {
+                house.now += 2 * MINUTE;
+                house.refresh();
+                house.settle_or(60);
+            }
+            assert_eq!(house.said("run.set@1").len(), before);
+        }
+    }
+}
