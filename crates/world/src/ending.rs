@@ -16,6 +16,8 @@ use std::collections::{BTreeMap, BTreeSet};
 const LATEST: i64 = 45 * 60_000;
 /// With somebody stopped or paused, nothing may come any more; this long without an entry is quiet then.
 const STANDSTILL: i64 = 130_000;
+/// As [`STANDSTILL`], where some were shown a second history and will not come back by themselves.
+const FORKED: i64 = 20_000;
 /// Looks at how things stand this often, simulated milliseconds.
 const LOOK: i64 = 2_000;
 
@@ -54,7 +56,8 @@ impl World {
             let still = self.t - since;
             let named = !self.model.stopped.is_empty() || !self.model.paused.is_empty() || self.forked;
             let settled = self.is_level(size) && self.all_settled();
-            if (settled && still >= LOOK) || (named && still > STANDSTILL) {
+            let enough = if self.forked { FORKED } else { STANDSTILL };
+            if (settled && still >= LOOK) || (named && still > enough) {
                 return;
             }
         }

@@ -13,6 +13,8 @@ const LONGEST: i64 = 5_000;
 const SHORTEST: i64 = 50;
 /// How often a carrier sets out with nothing to carry, milliseconds.
 const ROUND: i64 = 500;
+/// A carrier that was roused and found nothing rests this long. The served one does not; the world would be slow.
+const IN_VAIN: i64 = 25;
 
 /// A call.
 #[derive(Clone)]
@@ -75,6 +77,7 @@ pub(crate) struct Member {
     out: Out,
     out_turn: u64,
     out_pause: i64,
+    out_before: i64,
     out_call: u64,
     some: bool,
     roused: bool,
@@ -101,6 +104,7 @@ impl Member {
             out: Out::Waiting,
             out_turn: 0,
             out_pause: SHORTEST,
+            out_before: 0,
             out_call: 0,
             some: false,
             roused: false,
@@ -186,7 +190,8 @@ impl World {
     /// Something new is to be sent.
     pub(crate) fn rouse(&mut self, m: usize) {
         self.members[m].roused = true;
-        if matches!(self.members[m].out, Out::Waiting) && self.members[m].out_pause == SHORTEST {
+        let waits = matches!(self.members[m].out, Out::Waiting) && self.members[m].out_pause == SHORTEST;
+        if waits && self.t >= self.members[m].out_before {
             self.set_out(m, 1);
         }
     }
@@ -276,7 +281,8 @@ impl World {
             return self.pass(m);
         }
         self.members[m].out_pause = SHORTEST;
-        let after = if self.members[m].roused { 1 } else { ROUND };
+        self.members[m].out_before = self.t + IN_VAIN;
+        let after = if self.members[m].roused { IN_VAIN } else { ROUND };
         self.set_out(m, after);
     }
 

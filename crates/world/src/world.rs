@@ -64,7 +64,14 @@ pub struct World {
     pub trace: Trace,
     pub(crate) counts: Counts,
     pub(crate) sabotage: Option<Sabotage>,
+    /// How far clocks jump, milliseconds.
+    pub(crate) widest: i64,
 }
+
+/// How far clocks jump: two that are off against each other stay within what a stamp may be off.
+const WIDEST: i64 = 25_000;
+/// How far they jump on a wild day.
+const WILD: i64 = 150_000;
 
 /// A fault put in by hand, to see that it is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +82,8 @@ pub enum Sabotage {
     AltersEntries,
     /// Frames are altered on their way, by a relay that counts as honest.
     AltersFrames,
+    /// Clocks jump by minutes. No fault of anybody's; what comes of it is known, and waits to be mended.
+    WildClocks,
 }
 
 /// How much happened in a day.
@@ -116,6 +125,7 @@ impl World {
             trace: Trace::new(names),
             counts: Counts::default(),
             sabotage: None,
+            widest: WIDEST,
         };
         for m in 0..world.members.len() {
             world.start(m);
@@ -275,6 +285,9 @@ impl World {
         sabotage: Option<Sabotage>,
     ) -> Result<(), crate::WorldError> {
         self.sabotage = sabotage;
+        if sabotage == Some(Sabotage::WildClocks) {
+            self.widest = WILD;
+        }
         if sabotage == Some(Sabotage::ForgetsFlushed) {
             for (member, store) in self.members.iter_mut().zip(federation.first_stores()?) {
                 member.first = Some(store);
@@ -287,7 +300,7 @@ impl World {
     pub(crate) fn day(mut self, federation: &crate::Federation) -> Result<crate::Report, crate::WorldError> {
         let seed = self.rng.get_seed();
         let began = self.t;
-        let plan = crate::day::draw(&mut self.rng, self.members.len(), 0, &federation.holders);
+        let plan = crate::day::draw(&mut self.rng, self.members.len(), 0, &federation.holders, self.widest);
         let operations = plan.ops.len();
         self.watch.questions.clone_from(&plan.questions);
         self.schedule(plan);
