@@ -306,7 +306,7 @@ impl World {
     pub fn rest(&mut self, what: &str) -> Result<(), WorldError> {
         let mut before = 0;
         for _ in 0..600 {
-            self.run_for(700);
+            self.run_for(2 * crate::world::TICK);
             if let Some(broken) = &self.watch.broken {
                 return Err(WorldError(format!("{what}: {broken:?}")));
             }

@@ -11,8 +11,10 @@ use wire::api::{Cosign, Have, Mail, Sync};
 const LONGEST: i64 = 5_000;
 /// A carrier's shortest pause, milliseconds.
 const SHORTEST: i64 = 50;
-/// How often a carrier sets out with nothing to carry, milliseconds.
-const ROUND: i64 = 500;
+/// How often a carrier sets out with nothing to carry, milliseconds; the served one does twice as often.
+const ROUND: i64 = 1_000;
+/// A checkpoint shown this short a while ago is not shown again; a node cosigns anew only after twice as long.
+const FRESH: i64 = 15_000;
 /// A carrier that was roused and found nothing rests this long. The served one does not; the world would be slow.
 const IN_VAIN: i64 = 25;
 
@@ -74,6 +76,8 @@ pub(crate) struct Member {
     pub(crate) disk: Option<u32>,
     /// What a machine that lies about flushing comes back with.
     pub(crate) first: Option<node::Store>,
+    /// Checkpoints that its process was shown last, and when.
+    shown: [(String, i64); 2],
     out: Out,
     out_turn: u64,
     out_pause: i64,
@@ -101,6 +105,7 @@ impl Member {
             withdrawals: 0,
             disk: None,
             first: None,
+            shown: Default::default(),
             out: Out::Waiting,
             out_turn: 0,
             out_pause: SHORTEST,
@@ -119,6 +124,7 @@ impl Member {
     pub(crate) fn ended(&mut self) {
         self.life += 1;
         (self.out, self.inn) = (Out::Waiting, In::Waiting);
+        self.shown = Default::default();
         (self.out_pause, self.in_pause) = (SHORTEST, SHORTEST);
         (self.some, self.roused, self.dies_early) = (false, false, false);
     }
@@ -212,7 +218,7 @@ impl World {
     /// Takes the cosignatures and sets out.
     fn pass(&mut self, m: usize) {
         self.members[m].some = false;
-        match self.act(m, |node, _| node.take_cosignatures()) {
+        match self.ask(m, |node, _| node.take_cosignatures()) {
             Some(Ok(lines)) => {
                 self.members[m].some = !lines.is_empty();
                 self.members[m].out = Out::Lines(lines.into());
@@ -228,7 +234,7 @@ impl World {
         match &mut self.members[m].out {
             Out::Lines(lines) => match lines.front().cloned() {
                 Some((size, line)) => self.out_request(m, Request::Cosign(Cosign { size, line })),
-                None => match self.act(m, |node, now| node.queued(now)) {
+                None => match self.ask(m, |node, now| node.queued(now)) {
                     Some(Ok(statements)) => {
                         self.members[m].some |= !statements.is_empty();
                         self.members[m].out = Out::Statements(statements.into());
@@ -252,7 +258,7 @@ impl World {
     }
 
     fn send_frames(&mut self, m: usize) {
-        match self.act(m, |node, _| node.undelivered()) {
+        match self.ask(m, |node, _| node.undelivered()) {
             Some(Ok(frames)) => {
                 self.members[m].some |= !frames.is_empty();
                 let mut under_way = BTreeMap::new();
@@ -290,7 +296,7 @@ impl World {
     pub(crate) fn withdraw(&mut self, m: usize) {
         let Out::Frames { under_way, .. } = &mut self.members[m].out else { return };
         for row in std::mem::take(under_way).into_values() {
-            self.act(m, |node, _| node.delivered(row));
+            self.ask(m, |node, _| node.delivered(row));
         }
         self.frames_done(m);
     }
@@ -302,7 +308,7 @@ impl World {
         if member.life != life || member.in_turn != turn || member.node.is_none() {
             return;
         }
-        match self.act(m, |node, _| node.have()) {
+        match self.ask(m, |node, _| node.have()) {
             Some(Ok(have)) => {
                 self.members[m].inn = In::Syncing(have);
                 self.in_request(m, Request::Sync(have));
@@ -339,7 +345,7 @@ impl World {
             }
             Some(note) => {
                 let note = note.clone();
-                match self.act(m, |node, now| node.sealed(&note, now)) {
+                match self.show(m, 0, &note) {
                     Some(Ok(())) => self.after_entries(m, have, news),
                     Some(Err(_)) => self.in_failed(m),
                     None => {}
@@ -367,9 +373,22 @@ impl World {
         }
     }
 
+    /// Shows the node a checkpoint, unless it was shown the very same a moment ago: nothing new would follow.
+    fn show(&mut self, m: usize, which: usize, note: &str) -> Option<Result<(), NodeError>> {
+        let (shown, at) = &self.members[m].shown[which];
+        if shown == note && self.t - at < FRESH {
+            return Some(Ok(()));
+        }
+        let done = self.act(m, |node, now| node.sealed(note, now));
+        if matches!(done, Some(Ok(()))) {
+            self.members[m].shown[which] = (note.to_string(), self.t);
+        }
+        done
+    }
+
     fn after_entries(&mut self, m: usize, have: Have, news: Sync) {
         if let Some(note) = &news.sealed_checkpoint {
-            match self.act(m, |node, now| node.sealed(note, now)) {
+            match self.show(m, 1, note) {
                 Some(Ok(())) => {}
                 Some(Err(_)) => return self.in_failed(m),
                 None => return,
@@ -395,7 +414,7 @@ impl World {
         {
             match answer {
                 Answered::Done => {
-                    self.act(m, |node, _| node.delivered(row));
+                    self.ask(m, |node, _| node.delivered(row));
                 }
                 _ => *failed = true,
             }
@@ -430,7 +449,7 @@ impl World {
                     self.watch.refused(&id);
                 }
                 if !matches!(
-                    self.act(m, |node, now| node.answered(&id, refusal.as_deref(), now)),
+                    self.ask(m, |node, now| node.answered(&id, refusal.as_deref(), now)),
                     Some(Ok(()))
                 ) {
                     if self.members[m].node.is_some() {

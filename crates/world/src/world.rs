@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, VecDeque};
 /// 2 March 2026, 23:00 UTC: an hour before midnight.
 pub(crate) const EPOCH: i64 = 1_772_492_400_000;
 /// Clock ticks of a quiet node, milliseconds; its shell ticks four times as often, which changes nothing but the cost.
-const TICK: i64 = 1_000;
+pub(crate) const TICK: i64 = 1_000;
 /// How soon a process that died by itself is started again, milliseconds.
 const AGAIN: i64 = 700;
 
@@ -192,6 +192,24 @@ impl World {
         m: usize,
         job: impl FnOnce(&mut Node, i64) -> Result<T, NodeError>,
     ) -> Option<Result<T, NodeError>> {
+        self.job(m, true, job)
+    }
+
+    /// A carrier's own question, which comes together with others: no tick follows from it.
+    pub(crate) fn ask<T>(
+        &mut self,
+        m: usize,
+        job: impl FnOnce(&mut Node, i64) -> Result<T, NodeError>,
+    ) -> Option<Result<T, NodeError>> {
+        self.job(m, false, job)
+    }
+
+    fn job<T>(
+        &mut self,
+        m: usize,
+        ticks: bool,
+        job: impl FnOnce(&mut Node, i64) -> Result<T, NodeError>,
+    ) -> Option<Result<T, NodeError>> {
         let now = self.now(m);
         let node = self.members[m].node.as_mut()?;
         let result = job(node, now);
@@ -203,7 +221,7 @@ impl World {
         let node = self.members[m].node.as_mut()?;
         let fatal = |e: &NodeError| e.is_fatal();
         let ended = result.as_ref().err().is_some_and(fatal)
-            || node.tick(now).as_ref().err().is_some_and(fatal)
+            || (ticks && node.tick(now).as_ref().err().is_some_and(fatal))
             || node.flush().is_err();
         if ended {
             self.trace.add(self.t, m, "its store fails", 0, 0);
@@ -211,7 +229,7 @@ impl World {
             return None;
         }
         self.watch.flushed(m, node);
-        let (withdrawals, outgoing) = (node.withdrawals(), node.take_outgoing());
+        let (withdrawals, outgoing) = (node.withdrawals(), ticks && node.take_outgoing());
         if withdrawals > self.members[m].withdrawals {
             self.members[m].withdrawals = withdrawals;
             self.withdraw(m);
