@@ -117,6 +117,13 @@ pub(crate) fn draw(
     Plan { ops, questions }
 }
 
+/// A day without any fault.
+pub(crate) fn calm(question: Question, holders: &[usize]) -> Plan {
+    let mut ops = vec![(100, Op::Wants(0, Person::Ask(0)))];
+    ops.extend(holders.iter().map(|m| (200, Op::Wants(*m, Person::Vote { study: 0, yes: true }))));
+    Plan { ops, questions: vec![question] }
+}
+
 /// Most of a study happens within its first seconds, and so does most trouble.
 fn moment(rng: &mut fastrand::Rng) -> i64 {
     if rng.u32(0..5) > 0 { rng.i64(0..6_000) } else { rng.i64(0..FAULTS - 5_000) }

@@ -68,8 +68,7 @@ impl World {
     }
 
     fn observer(&self) -> Option<&node::Node> {
-        let best = self.members.iter().filter_map(|m| m.node.as_ref()).max_by_key(|n| n.watermark());
-        best
+        self.members.iter().filter_map(|m| m.node.as_ref()).max_by_key(|n| n.watermark())
     }
 
     fn all_settled(&self) -> bool {

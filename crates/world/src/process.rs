@@ -43,6 +43,32 @@ pub(crate) enum Answered {
     Lost,
 }
 
+impl Request {
+    /// Bytes of its body.
+    pub(crate) fn bytes(&self) -> u64 {
+        let bytes = match self {
+            Request::Cosign(message) => message.line.len() + 32,
+            Request::Submit(body) | Request::Post(body) => body.len(),
+            Request::Sync(_) | Request::Entries(..) | Request::Mail(_) => 0,
+        };
+        bytes as u64
+    }
+}
+
+impl Answered {
+    /// Bytes of its body.
+    pub(crate) fn bytes(&self) -> u64 {
+        let note = |note: &Option<String>| note.as_ref().map_or(0, String::len);
+        let bytes = match self {
+            Answered::Sync(news) => note(&news.checkpoint) + note(&news.sealed_checkpoint) + 96,
+            Answered::Entries(entries) => entries.iter().map(|e| e.len() + 4).sum(),
+            Answered::Mail(mail) => mail.iter().map(|one| one.frame.len() + 12).sum(),
+            Answered::Done | Answered::Refused(_) | Answered::Lost => 0,
+        };
+        bytes as u64
+    }
+}
+
 enum Out {
     Waiting,
     Lines(VecDeque<(u64, String)>),
@@ -72,6 +98,9 @@ pub(crate) struct Member {
     /// The next job ends the process before it has flushed.
     pub(crate) dies_early: bool,
     pub(crate) withdrawals: u64,
+    /// Bytes to the hub and from it, in bodies.
+    pub(crate) sent: u64,
+    pub(crate) received: u64,
     /// Pages that its disk still has.
     pub(crate) disk: Option<u32>,
     /// What a machine that lies about flushing comes back with.
@@ -103,6 +132,8 @@ impl Member {
             cut: false,
             dies_early: false,
             withdrawals: 0,
+            sent: 0,
+            received: 0,
             disk: None,
             first: None,
             shown: Default::default(),

@@ -50,12 +50,15 @@ pub(crate) struct Watch {
     pub(crate) told: Vec<(usize, String)>,
     pub(crate) refused: BTreeSet<String>,
     pub(crate) questions: Vec<Question>,
+    /// Bytes of each member's contributions.
+    pub(crate) contributed: Vec<u64>,
 }
 
 impl Watch {
     pub(crate) fn new(names: Vec<String>) -> Watch {
         Watch {
             durable: vec![0; names.len()],
+            contributed: vec![0; names.len()],
             names,
             broken: None,
             states: BTreeMap::new(),
@@ -130,6 +133,9 @@ impl Watch {
         }
         if stop.is_some() {
             return;
+        }
+        if f.kind == "contribution" {
+            self.contributed[m] += bytes.len() as u64;
         }
         let Some(study) = Question::number(&p.study) else { return };
         let words = |what| format!("{} sends {} of {} {what}", f.from, f.kind, p.study);

@@ -1,11 +1,12 @@
 //! The world's state and its loop: one queue of events in simulated time, one generator of chance.
 
-use crate::day::{Lie, Op, Person, Weather};
+use crate::day::{Lie, Op, Person, Plan, Weather};
 use crate::hubside::{HubProcess, Poll};
 use crate::model::Model;
 use crate::process::{Answered, Member, Request};
 use crate::trace::{HUB, Trace};
 use crate::watch::Watch;
+use crate::{Federation, Question, Report, WorldError};
 use node::{Node, NodeError};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -78,10 +79,10 @@ const WILD: i64 = 150_000;
 pub enum Sabotage {
     /// A store whose machine says that it has flushed and has not: every kill loses everything since the start.
     ForgetsFlushed,
-    /// An answer to a sync that is one byte of an entry off, from a relay that counts as honest.
-    AltersEntries,
     /// Frames are altered on their way, by a relay that counts as honest.
     AltersFrames,
+    /// The model is told of a stop that no member said.
+    HearsAStop,
     /// Clocks jump by minutes. No fault of anybody's; what comes of it is known, and waits to be mended.
     WildClocks,
 }
@@ -131,6 +132,66 @@ impl World {
             world.start(m);
         }
         world
+    }
+
+    /// Runs until what the hub has is in force at every node; whether it came to that within a simulated minute.
+    pub fn until_in_force(&mut self) -> bool {
+        self.until(60_000, |world| {
+            let size = world.hub.desk.as_ref().map_or(0, hub::Desk::size);
+            world.members.iter().all(|m| m.node.as_ref().is_some_and(|n| n.watermark() == size))
+        })
+    }
+
+    /// Runs until the hub has one entry more than now.
+    pub fn until_entered(&mut self) -> bool {
+        let size = |world: &World| world.hub.desk.as_ref().map_or(0, hub::Desk::size);
+        let before = size(self);
+        self.until(60_000, |world| size(world) > before)
+    }
+
+    /// Runs until it is so; whether it came to that within so many simulated milliseconds.
+    fn until(&mut self, most: i64, so: impl Fn(&World) -> bool) -> bool {
+        let end = self.t + most;
+        while self.watch.broken.is_none() && self.step(end) {
+            if so(self) {
+                return true;
+            }
+        }
+        so(self)
+    }
+
+    /// Asks a study whose contributors are `holders`, has all of them say yes, and runs until it is released and the
+    /// record of it is in force everywhere; whether it came to that.
+    pub fn answer_study(&mut self, text: &str, study: &str, holders: &[usize]) -> Result<bool, WorldError> {
+        self.must(0, node::Command::StudySubmit { file: "study.toml".into(), text: text.into() })?;
+        let waits = |world: &World| {
+            let spoken = |m: &usize| {
+                let member = &world.members[*m];
+                let node = member.node.as_ref();
+                let s = node.and_then(|n| n.state().studies.get(study));
+                s.is_some_and(|s| s.proposed.contains_key(&member.id))
+            };
+            holders.iter().all(spoken)
+        };
+        if !self.until(600_000, waits) {
+            return Ok(false);
+        }
+        for m in holders {
+            self.must(*m, node::Command::DecideApprove { study: study.into() })?;
+        }
+        let released = |world: &World| {
+            let has = |n: &Node| {
+                n.state().studies.get(study).is_some_and(|s| s.runs.values().any(|r| r.release.is_some()))
+            };
+            world.members.iter().all(|m| m.node.as_ref().is_some_and(has))
+        };
+        Ok(self.until(3_600_000, released))
+    }
+
+    /// Bytes that each member sent to the hub, bytes that it got from it, and bytes of its contributions.
+    pub fn traffic(&self) -> Vec<(u64, u64, u64)> {
+        let all = self.members.iter().zip(&self.watch.contributed);
+        all.map(|(m, contributed)| (m.sent, m.received, *contributed)).collect()
     }
 
     /// Something will happen `after` milliseconds from now.
@@ -299,12 +360,15 @@ impl World {
     /// Puts a fault in.
     pub(crate) fn sabotage(
         &mut self,
-        federation: &crate::Federation,
+        federation: &Federation,
         sabotage: Option<Sabotage>,
-    ) -> Result<(), crate::WorldError> {
+    ) -> Result<(), WorldError> {
         self.sabotage = sabotage;
         if sabotage == Some(Sabotage::WildClocks) {
             self.widest = WILD;
+        }
+        if sabotage == Some(Sabotage::HearsAStop) {
+            self.model.stopped.insert(self.members.len() - 1);
         }
         if sabotage == Some(Sabotage::ForgetsFlushed) {
             for (member, store) in self.members.iter_mut().zip(federation.first_stores()?) {
@@ -314,15 +378,28 @@ impl World {
         Ok(())
     }
 
-    /// The day: its operations, the faults' end, the rest, the audit.
-    pub(crate) fn day(mut self, federation: &crate::Federation) -> Result<crate::Report, crate::WorldError> {
+    /// A day on which only what is asked happens, and the stewards say yes.
+    pub(crate) fn calm(self, question: Question, federation: &Federation) -> Result<Report, WorldError> {
+        let plan = crate::day::calm(question, &federation.holders);
+        self.live(0, plan, federation)
+    }
+
+    /// The day of the world's seed.
+    pub(crate) fn day(mut self, federation: &Federation) -> Result<Report, WorldError> {
         let seed = self.rng.get_seed();
+        let (members, holders) = (self.members.len(), &federation.holders);
+        let plan = crate::day::draw(&mut self.rng, members, 0, holders, self.widest);
+        self.live(seed, plan, federation)
+    }
+
+    /// The operations, the faults' end, the rest, the audit.
+    fn live(mut self, seed: u64, plan: Plan, federation: &Federation) -> Result<Report, WorldError> {
         let began = self.t;
-        let plan = crate::day::draw(&mut self.rng, self.members.len(), 0, &federation.holders, self.widest);
         let operations = plan.ops.len();
+        let last = plan.ops.last().map_or(0, |(at, _)| *at);
         self.watch.questions.clone_from(&plan.questions);
         self.schedule(plan);
-        self.run_for(crate::day::FAULTS + 500);
+        self.run_for(last + 500);
         self.come_to_rest();
         let mut fates = Vec::new();
         let mut lost_runs = 0;
@@ -336,7 +413,7 @@ impl World {
         }
         self.counts.simulated = self.t - began;
         self.counts.entries = self.hub.desk.as_ref().map_or(0, hub::Desk::size);
-        Ok(crate::Report {
+        Ok(Report {
             seed,
             broken: self.watch.broken,
             trace: self.trace,
