@@ -200,7 +200,14 @@ impl Federation {
     /// The eight; founded once for a process.
     pub fn eight() -> Result<&'static Federation, WorldError> {
         static EIGHT: OnceLock<Result<Federation, WorldError>> = OnceLock::new();
-        EIGHT.get_or_init(|| Federation::found(&Setup::eight())).as_ref().map_err(Clone::clone)
+        EIGHT
+            .get_or_init(|| {
+                // Eight members check each signature in one process; once is enough for the days.
+                record::keys::verify_once();
+                Federation::found(&Setup::eight())
+            })
+            .as_ref()
+            .map_err(Clone::clone)
     }
 
     /// Founds a federation: every member signs, adopts and confirms its schedule and registers its rows.

@@ -313,7 +313,7 @@ impl World {
                 }
                 Answered::Sync(news)
             }
-            (Answered::Entries(mut entries), lie) if matches!(lie, Some(Lie::AltersEntries)) => {
+            (Answered::Entries(mut entries), Some(Lie::AltersEntries)) => {
                 let at = self.rng.usize(0..entries.len().max(1));
                 if let Some(entry) = entries.get_mut(at) {
                     self.flip(entry);
