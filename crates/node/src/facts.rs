@@ -11,7 +11,7 @@ use policy::{PolicySet, Verdict};
 use record::Digest;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use study::{GuardCell, Plan, Study};
 
 /// A study as the gate is asked about it: submitted, or still a draft for a dry check.
@@ -53,11 +53,16 @@ pub(crate) struct Asserted {
 /// A plan and its digest, shared.
 type Planned = Arc<(Plan, Digest)>;
 
-/// What is read or computed once: testing a schedule takes longer than many decisions, and a plan is a function of
-/// study, dictionary and the earlier studies that it is measured against.
+/// Policies read once in a process: testing a schedule takes longer than many decisions, and what two texts mean
+/// follows from their digests, whoever reads them.
+static POLICIES: Mutex<BTreeMap<(Digest, Option<Digest>), PolicySet>> = Mutex::new(BTreeMap::new());
+/// So many are kept; a federation has one floor and a few schedules.
+const MAX_POLICIES: usize = 256;
+
+/// What is computed once: a plan is a function of study, dictionary and the earlier studies that it is measured
+/// against.
 #[derive(Default)]
 pub(crate) struct Memo {
-    policies: RefCell<BTreeMap<(Digest, Option<Digest>), PolicySet>>,
     plans: RefCell<BTreeMap<(Digest, Vec<String>), Planned>>,
 }
 
@@ -78,7 +83,7 @@ impl View<'_> {
             self.state.floor.as_ref().ok_or("no policy floor is on the record, so nothing is allowed")?;
         let adopted = self.state.schedules.get(member);
         let key = (Digest::of(floor.as_bytes()), adopted.map(|s| s.digest));
-        if let Some(set) = self.memo.policies.borrow().get(&key) {
+        if let Some(set) = POLICIES.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Ok(set.clone());
         }
         let schedule = match adopted {
@@ -86,7 +91,11 @@ impl View<'_> {
             Some(s) => Some(policy::Schedule::adopt("schedule", &s.text).map_err(|e| e.to_string())?),
         };
         let set = PolicySet::load(floor, schedule.as_ref()).map_err(|e| e.to_string())?;
-        self.memo.policies.borrow_mut().insert(key, set.clone());
+        let mut policies = POLICIES.lock().unwrap_or_else(PoisonError::into_inner);
+        if policies.len() >= MAX_POLICIES {
+            policies.clear();
+        }
+        policies.insert(key, set.clone());
         Ok(set)
     }
 

@@ -7,6 +7,7 @@
 
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 use study::{DocumentError, Place};
 
 /// The mechanism of one pair, with its source.
@@ -142,7 +143,9 @@ const ORDERS: &str = include_str!("../../../jurisdictions/orders.toml");
 impl Library {
     /// The library as shipped. Parsing takes milliseconds: keep it.
     pub fn embedded() -> Result<Library, DocumentError> {
-        Library::parse(&FILES, ("orders.toml", ORDERS))
+        // Compiled in, so it is the same for everyone in a process.
+        static READ: OnceLock<Result<Library, DocumentError>> = OnceLock::new();
+        READ.get_or_init(|| Library::parse(&FILES, ("orders.toml", ORDERS))).clone()
     }
 
     /// A library from regime files and the file of legal orders, each with the name that errors call it.

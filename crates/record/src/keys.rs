@@ -99,9 +99,64 @@ impl PublicKey {
     /// # Errors
     /// [`KeyError::Invalid`] if it is not.
     pub fn verify_strict(&self, bytes: &[u8], signature: &Signature) -> Result<(), KeyError> {
+        let once = verified::place(self, bytes, signature);
+        if once.is_some_and(|once| verified::contains(&once)) {
+            return Ok(());
+        }
         let invalid = |_| KeyError::Invalid { key: *self };
         let key = VerifyingKey::from_bytes(&self.0).map_err(invalid)?;
-        key.verify_strict(bytes, &ed25519_dalek::Signature::from_bytes(&signature.0)).map_err(invalid)
+        key.verify_strict(bytes, &ed25519_dalek::Signature::from_bytes(&signature.0)).map_err(invalid)?;
+        if let Some(once) = once {
+            verified::insert(once);
+        }
+        Ok(())
+    }
+}
+
+/// From now on this process verifies no signature twice: key, bytes and signature decide alone whether it holds. For
+/// simulated worlds, where many members in one process check the same statements; a member's own process gains
+/// nothing by it.
+pub fn verify_once() {
+    verified::begin();
+}
+
+/// Signatures that were found to hold, by digest of key, signature and bytes.
+mod verified {
+    use super::{PublicKey, Signature};
+    use crate::digest::Digest;
+    use std::collections::HashSet;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+    /// So many are kept before all are forgotten.
+    const MOST: usize = 1 << 18;
+
+    static ON: AtomicBool = AtomicBool::new(false);
+    static SEEN: OnceLock<Mutex<HashSet<Digest>>> = OnceLock::new();
+
+    fn seen() -> MutexGuard<'static, HashSet<Digest>> {
+        SEEN.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn begin() {
+        ON.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn place(key: &PublicKey, bytes: &[u8], signature: &Signature) -> Option<Digest> {
+        // Key and signature have fixed lengths, so no two triples share their bytes.
+        ON.load(Ordering::Relaxed).then(|| Digest::of(&[&key.0, signature.0.as_slice(), bytes].concat()))
+    }
+
+    pub(super) fn contains(place: &Digest) -> bool {
+        seen().contains(place)
+    }
+
+    pub(super) fn insert(place: Digest) {
+        let mut seen = seen();
+        if seen.len() >= MOST {
+            seen.clear();
+        }
+        seen.insert(place);
     }
 }
 

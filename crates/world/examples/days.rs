@@ -1,7 +1,8 @@
 //! Bad days, many: `cargo run --release -p comity-world --example days -- --seeds 1000 [--from N] [--threads N]`.
 //!
 //! Prints days a second, operations, kills, lost runs and releases; on a failure the seed, the invariant and the last
-//! events, and ends with 1. `--trace` prints the whole of each day.
+//! events, and ends with 1. `--trace` prints the whole of each day,
+//! `--wild-clocks` lets clocks jump by minutes.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -18,6 +19,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let (seeds, from) = (number("--seeds", 100)?, number("--from", 0)?);
     let threads = number("--threads", 2)?;
+    let wild = args.iter().any(|a| a == "--wild-clocks");
+    let sabotage = wild.then_some(world::Sabotage::WildClocks);
     let whole = args.iter().any(|a| a == "--trace");
     let founded = Instant::now();
     world::Federation::eight()?;
@@ -34,7 +37,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                         return;
                     }
                     let started = Instant::now();
-                    let day = world::run(seed);
+                    let day = world::run_with(seed, sabotage);
                     let took = started.elapsed().as_secs_f64();
                     let mut totals = totals.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                     match day {

@@ -77,7 +77,14 @@ pub(crate) struct Plan {
 }
 
 /// Draws a day. Members are numbered; `holders` hold rows.
-pub(crate) fn draw(rng: &mut fastrand::Rng, members: usize, asks: usize, holders: &[usize]) -> Plan {
+/// Clocks jump by up to `widest` milliseconds.
+pub(crate) fn draw(
+    rng: &mut fastrand::Rng,
+    members: usize,
+    asks: usize,
+    holders: &[usize],
+    widest: i64,
+) -> Plan {
     let mut ops = Vec::new();
     let first = match rng.u32(0..24) {
         0 => Question::Regression,
@@ -98,7 +105,7 @@ pub(crate) fn draw(rng: &mut fastrand::Rng, members: usize, asks: usize, holders
         }
     }
     for _ in 0..rng.usize(1..=5) {
-        trouble(rng, members, holders, &mut ops);
+        trouble(rng, members, holders, widest, &mut ops);
     }
     if rng.u32(0..4) == 0 {
         let at = rng.i64(0..8_000);
@@ -110,12 +117,25 @@ pub(crate) fn draw(rng: &mut fastrand::Rng, members: usize, asks: usize, holders
     Plan { ops, questions }
 }
 
+/// A day without any fault.
+pub(crate) fn calm(question: Question, holders: &[usize]) -> Plan {
+    let mut ops = vec![(100, Op::Wants(0, Person::Ask(0)))];
+    ops.extend(holders.iter().map(|m| (200, Op::Wants(*m, Person::Vote { study: 0, yes: true }))));
+    Plan { ops, questions: vec![question] }
+}
+
 /// Most of a study happens within its first seconds, and so does most trouble.
 fn moment(rng: &mut fastrand::Rng) -> i64 {
     if rng.u32(0..5) > 0 { rng.i64(0..6_000) } else { rng.i64(0..FAULTS - 5_000) }
 }
 
-fn trouble(rng: &mut fastrand::Rng, members: usize, holders: &[usize], ops: &mut Vec<(i64, Op)>) {
+fn trouble(
+    rng: &mut fastrand::Rng,
+    members: usize,
+    holders: &[usize],
+    widest: i64,
+    ops: &mut Vec<(i64, Op)>,
+) {
     let at = moment(rng);
     let m = rng.usize(0..members);
     let holder = holders[rng.usize(0..holders.len())];
@@ -141,12 +161,12 @@ fn trouble(rng: &mut fastrand::Rng, members: usize, holders: &[usize], ops: &mut
             ops.push((until, Op::Weather(Weather::CALM)));
         }
         9 => {
-            let by = if rng.bool() { rng.i64(-50_000..50_000) } else { rng.i64(-150_000..150_000) };
+            let by = rng.i64(-widest..widest);
             ops.push((at, Op::Clock(m, by)));
             ops.push((until, Op::Clock(m, 0)));
         }
         10 => {
-            let by = if rng.bool() { rng.i64(-50_000..50_000) } else { rng.i64(-150_000..150_000) };
+            let by = rng.i64(-widest..widest);
             ops.push((at, Op::HubClock(by)));
             ops.push((until, Op::HubClock(0)));
         }

@@ -16,6 +16,10 @@ use std::collections::{BTreeMap, BTreeSet};
 const LATEST: i64 = 45 * 60_000;
 /// With somebody stopped or paused, nothing may come any more; this long without an entry is quiet then.
 const STANDSTILL: i64 = 130_000;
+/// As [`STANDSTILL`], where some were shown a second history and will not come back by themselves.
+const FORKED: i64 = 20_000;
+/// A run that is given up at all is given up within this time, simulated milliseconds.
+const LEFT_OPEN: i64 = 11 * 60_000;
 /// Looks at how things stand this often, simulated milliseconds.
 const LOOK: i64 = 2_000;
 
@@ -43,6 +47,7 @@ impl World {
     /// Runs on until it is quiet.
     pub(crate) fn come_to_rest(&mut self) {
         let end = self.t + LATEST;
+        self.left_open_after = self.t + LEFT_OPEN;
         let (mut size, mut since) = (0, self.t);
         while self.watch.broken.is_none() && self.t < end {
             self.run_for(LOOK);
@@ -54,7 +59,8 @@ impl World {
             let still = self.t - since;
             let named = !self.model.stopped.is_empty() || !self.model.paused.is_empty() || self.forked;
             let settled = self.is_level(size) && self.all_settled();
-            if (settled && still >= LOOK) || (named && still > STANDSTILL) {
+            let enough = if self.forked { FORKED } else { STANDSTILL };
+            if (settled && still >= LOOK) || (named && still > enough) {
                 return;
             }
         }
@@ -65,8 +71,7 @@ impl World {
     }
 
     fn observer(&self) -> Option<&node::Node> {
-        let best = self.members.iter().filter_map(|m| m.node.as_ref()).max_by_key(|n| n.watermark());
-        best
+        self.members.iter().filter_map(|m| m.node.as_ref()).max_by_key(|n| n.watermark())
     }
 
     fn all_settled(&self) -> bool {
@@ -90,7 +95,8 @@ impl World {
                         | Phase::Refused { .. }
                 )
             );
-            over && s.runs.values().all(|run| self.parties(s, &run.contributors).is_subset(&run.closed))
+            let closed = |run: &charter::Run| self.parties(s, &run.contributors).is_subset(&run.closed);
+            over && s.runs.values().all(closed) || (self.t > self.left_open_after && left_open(s))
         })
     }
 
@@ -100,13 +106,24 @@ impl World {
         let phases: Vec<String> = (0..self.watch.questions.len())
             .map(|study| format!("{:?}", node.state().phase(&Question::id(study), now)))
             .collect();
+        let run = |run: &charter::Run| {
+            let votes = run.receipts.values().filter(|r| r.allow).count();
+            let (joined, commits, closed) = (run.joined.len(), &run.commits, run.closed.len());
+            let (sealed, verdict, lost) = (run.sealed, run.verdict, &run.lost);
+            format!(
+                "sealed {sealed:?}, allowed {votes}, joined {joined}, commits {:?}, verdict {verdict:?}, lost {lost:?}, closed {closed}",
+                commits.keys()
+            )
+        };
+        let runs: Vec<String> =
+            node.state().studies.values().flat_map(|s| s.runs.values().map(run)).collect();
         let sizes: Vec<String> = self
             .members
             .iter()
             .map(|m| m.node.as_ref().map_or("down".into(), |n| format!("{}/{}", n.watermark(), n.size())))
             .collect();
         let wants: Vec<_> = self.people.iter().enumerate().filter(|(_, w)| !w.is_empty()).collect();
-        format!("phases {phases:?}, sizes {sizes:?}, people want {wants:?}")
+        format!("phases {phases:?}, runs {runs:?}, sizes {sizes:?}, people want {wants:?}")
     }
 
     /// Everyone with a key in a run.
@@ -264,6 +281,7 @@ impl World {
                 Some(Phase::Lapsed) => "lapsed",
                 Some(Phase::Refused { .. }) => "refused",
                 _ if named => "waiting",
+                _ if s.as_ref().is_some_and(left_open) => "left open",
                 other => {
                     self.broke(
                         "every study reaches an end, or waits for somebody by name",
@@ -369,6 +387,15 @@ impl World {
         }
         Ok(())
     }
+}
+
+/// Whether the last run has all permits and nothing opened, and a contributor has taken its yes back: nobody starts it
+/// and nobody gives it up. A fault of the node that is known; a day on which it shows ends here and counts it.
+fn left_open(s: &StudyState) -> bool {
+    let Some(run) = s.runs.values().next_back() else { return false };
+    let permitted = run.may_open() && run.joined.contains_key(&s.study.collector);
+    let revoked = |m: &String| s.votes.get(m).is_some_and(|v| v.revoked.is_some());
+    permitted && run.release.is_none() && run.lost.is_none() && run.contributors.iter().any(revoked)
 }
 
 /// How a released table differs from the truth, if it does.

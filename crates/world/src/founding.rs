@@ -34,7 +34,7 @@ const EIGHT: [(&str, &str, Option<&str>); 8] = [
     ("no", "NO", None),
 ];
 /// Rows that each site of the eight holds.
-const ROWS: usize = 120;
+const ROWS: usize = 240;
 
 /// A member to be.
 pub struct Site {
@@ -135,6 +135,28 @@ impl Setup {
         }
     }
 
+    /// So many members, three at least: the parts of the eight first, then sites of the countries that have schedules,
+    /// again and again.
+    pub fn of(members: usize) -> Setup {
+        const FIRST: [(&str, &str); 4] = [("gb", "GB"), ("ch", "CH"), ("se", "SE"), ("no", "NO")];
+        const OTHERS: [&str; 6] = ["IT", "PL", "NL", "BE", "DE", "FR"];
+        const COUNTRIES: [&str; 6] = ["POLA", "NETH", "SWED", "AUSL", "ARGE", "NORW"];
+        let site = |at: usize| {
+            let other = || {
+                let country = OTHERS.get(at % OTHERS.len()).copied().unwrap_or("IT");
+                (format!("{}-{at}", country.to_lowercase()), country)
+            };
+            let (id, jurisdiction) = FIRST.get(at).map_or_else(other, |(id, j)| ((*id).to_string(), *j));
+            let country = COUNTRIES.get(at % COUNTRIES.len()).copied().unwrap_or("POLA");
+            let rows = (id != "ch" && id != "no").then(|| rows_of(country, ROWS));
+            Site { id, jurisdiction: jurisdiction.to_string(), rows }
+        };
+        let sites: Vec<Site> = (0..members.max(3)).map(site).collect();
+        let holders = sites.iter().filter(|s| s.rows.is_some()).count();
+        let quorum = u32::try_from(holders).unwrap_or(u32::MAX);
+        Setup { sites, pool: ["ch", "se"].map(String::from).to_vec(), quorum }
+    }
+
     fn head(&self, hub: &record::HubInfo) -> String {
         let pool: Vec<String> = self.pool.iter().map(|p| format!("\"{p}\"")).collect();
         format!(
@@ -178,7 +200,14 @@ impl Federation {
     /// The eight; founded once for a process.
     pub fn eight() -> Result<&'static Federation, WorldError> {
         static EIGHT: OnceLock<Result<Federation, WorldError>> = OnceLock::new();
-        EIGHT.get_or_init(|| Federation::found(&Setup::eight())).as_ref().map_err(Clone::clone)
+        EIGHT
+            .get_or_init(|| {
+                // Eight members check each signature in one process; once is enough for the days.
+                record::keys::verify_once();
+                Federation::found(&Setup::eight())
+            })
+            .as_ref()
+            .map_err(Clone::clone)
     }
 
     /// Founds a federation: every member signs, adopts and confirms its schedule and registers its rows.
@@ -222,6 +251,11 @@ impl Federation {
         }
         world.rest("the confirmations")?;
         world.into_federation(dir, Truth::new(sites, dictionary), holders)
+    }
+
+    /// Ids of the members, in their order.
+    pub fn ids(&self) -> &[String] {
+        &self.ids
     }
 
     /// A world that begins here.
@@ -307,7 +341,7 @@ impl World {
     pub fn rest(&mut self, what: &str) -> Result<(), WorldError> {
         let mut before = 0;
         for _ in 0..600 {
-            self.run_for(700);
+            self.run_for(2 * crate::world::TICK);
             if let Some(broken) = &self.watch.broken {
                 return Err(WorldError(format!("{what}: {broken:?}")));
             }

@@ -77,6 +77,7 @@ impl World {
     pub(crate) fn send(&mut self, m: usize, request: Request) -> u64 {
         self.hub.calls += 1;
         let (call, life) = (self.hub.calls, self.members[m].life);
+        self.members[m].sent += request.bytes();
         let go = self.delay();
         if self.members[m].cut {
             self.later(go, Event::AtNode(m, life, call, Answered::Lost));
@@ -112,6 +113,7 @@ impl World {
             let vain = self.in_vain();
             return self.later(back + vain, Event::AtNode(m, life, call, Answered::Lost));
         }
+        self.members[m].received += answer.bytes();
         self.later(back, Event::AtNode(m, life, call, answer));
     }
 
@@ -303,7 +305,6 @@ impl World {
 
     /// The answer as it arrives: what the hub said, or what the relay makes of it.
     fn coloured(&mut self, m: usize, answer: Answered) -> Answered {
-        let sabotage = self.sabotage;
         match (answer, self.lie) {
             (Answered::Sync(mut news), lie) => {
                 self.hub.told.insert(m, news.clone());
@@ -312,9 +313,7 @@ impl World {
                 }
                 Answered::Sync(news)
             }
-            (Answered::Entries(mut entries), lie)
-                if matches!(lie, Some(Lie::AltersEntries)) || sabotage == Some(Sabotage::AltersEntries) =>
-            {
+            (Answered::Entries(mut entries), Some(Lie::AltersEntries)) => {
                 let at = self.rng.usize(0..entries.len().max(1));
                 if let Some(entry) = entries.get_mut(at) {
                     self.flip(entry);
@@ -322,7 +321,7 @@ impl World {
                 Answered::Entries(entries)
             }
             (Answered::Mail(mail), Some(lie)) => Answered::Mail(self.mislaid(mail, lie)),
-            (Answered::Mail(mail), None) if sabotage == Some(Sabotage::AltersFrames) => {
+            (Answered::Mail(mail), None) if self.sabotage == Some(Sabotage::AltersFrames) => {
                 Answered::Mail(self.mislaid(mail, Lie::AltersMail))
             }
             (answer, _) => answer,

@@ -87,3 +87,9 @@ pub fn run_with(seed: u64, sabotage: Option<Sabotage>) -> Result<Report, WorldEr
     world.sabotage(federation, sabotage)?;
     world.day(federation)
 }
+
+/// Simulates a day on which nothing fails and one thing is asked.
+pub fn run_calm(question: Question) -> Result<Report, WorldError> {
+    let federation = Federation::eight()?;
+    federation.begin(0)?.calm(question, federation)
+}

@@ -11,8 +11,12 @@ use wire::api::{Cosign, Have, Mail, Sync};
 const LONGEST: i64 = 5_000;
 /// A carrier's shortest pause, milliseconds.
 const SHORTEST: i64 = 50;
-/// How often a carrier sets out with nothing to carry, milliseconds.
-const ROUND: i64 = 500;
+/// How often a carrier sets out with nothing to carry, milliseconds; the served one does twice as often.
+const ROUND: i64 = 1_000;
+/// A checkpoint shown this short a while ago is not shown again; a node cosigns anew only after twice as long.
+const FRESH: i64 = 15_000;
+/// A carrier that was roused and found nothing rests this long. The served one does not; the world would be slow.
+const IN_VAIN: i64 = 25;
 
 /// A call.
 #[derive(Clone)]
@@ -37,6 +41,32 @@ pub(crate) enum Answered {
     Refused(String),
     /// No answer, or one that says to come later.
     Lost,
+}
+
+impl Request {
+    /// Bytes of its body.
+    pub(crate) fn bytes(&self) -> u64 {
+        let bytes = match self {
+            Request::Cosign(message) => message.line.len() + 32,
+            Request::Submit(body) | Request::Post(body) => body.len(),
+            Request::Sync(_) | Request::Entries(..) | Request::Mail(_) => 0,
+        };
+        bytes as u64
+    }
+}
+
+impl Answered {
+    /// Bytes of its body.
+    pub(crate) fn bytes(&self) -> u64 {
+        let note = |note: &Option<String>| note.as_ref().map_or(0, String::len);
+        let bytes = match self {
+            Answered::Sync(news) => note(&news.checkpoint) + note(&news.sealed_checkpoint) + 96,
+            Answered::Entries(entries) => entries.iter().map(|e| e.len() + 4).sum(),
+            Answered::Mail(mail) => mail.iter().map(|one| one.frame.len() + 12).sum(),
+            Answered::Done | Answered::Refused(_) | Answered::Lost => 0,
+        };
+        bytes as u64
+    }
 }
 
 enum Out {
@@ -68,13 +98,19 @@ pub(crate) struct Member {
     /// The next job ends the process before it has flushed.
     pub(crate) dies_early: bool,
     pub(crate) withdrawals: u64,
+    /// Bytes to the hub and from it, in bodies.
+    pub(crate) sent: u64,
+    pub(crate) received: u64,
     /// Pages that its disk still has.
     pub(crate) disk: Option<u32>,
     /// What a machine that lies about flushing comes back with.
     pub(crate) first: Option<node::Store>,
+    /// Checkpoints that its process was shown last, and when.
+    shown: [(String, i64); 2],
     out: Out,
     out_turn: u64,
     out_pause: i64,
+    out_before: i64,
     out_call: u64,
     some: bool,
     roused: bool,
@@ -96,11 +132,15 @@ impl Member {
             cut: false,
             dies_early: false,
             withdrawals: 0,
+            sent: 0,
+            received: 0,
             disk: None,
             first: None,
+            shown: Default::default(),
             out: Out::Waiting,
             out_turn: 0,
             out_pause: SHORTEST,
+            out_before: 0,
             out_call: 0,
             some: false,
             roused: false,
@@ -115,6 +155,7 @@ impl Member {
     pub(crate) fn ended(&mut self) {
         self.life += 1;
         (self.out, self.inn) = (Out::Waiting, In::Waiting);
+        self.shown = Default::default();
         (self.out_pause, self.in_pause) = (SHORTEST, SHORTEST);
         (self.some, self.roused, self.dies_early) = (false, false, false);
     }
@@ -186,7 +227,8 @@ impl World {
     /// Something new is to be sent.
     pub(crate) fn rouse(&mut self, m: usize) {
         self.members[m].roused = true;
-        if matches!(self.members[m].out, Out::Waiting) && self.members[m].out_pause == SHORTEST {
+        let waits = matches!(self.members[m].out, Out::Waiting) && self.members[m].out_pause == SHORTEST;
+        if waits && self.t >= self.members[m].out_before {
             self.set_out(m, 1);
         }
     }
@@ -207,7 +249,7 @@ impl World {
     /// Takes the cosignatures and sets out.
     fn pass(&mut self, m: usize) {
         self.members[m].some = false;
-        match self.act(m, |node, _| node.take_cosignatures()) {
+        match self.ask(m, |node, _| node.take_cosignatures()) {
             Some(Ok(lines)) => {
                 self.members[m].some = !lines.is_empty();
                 self.members[m].out = Out::Lines(lines.into());
@@ -223,7 +265,7 @@ impl World {
         match &mut self.members[m].out {
             Out::Lines(lines) => match lines.front().cloned() {
                 Some((size, line)) => self.out_request(m, Request::Cosign(Cosign { size, line })),
-                None => match self.act(m, |node, now| node.queued(now)) {
+                None => match self.ask(m, |node, now| node.queued(now)) {
                     Some(Ok(statements)) => {
                         self.members[m].some |= !statements.is_empty();
                         self.members[m].out = Out::Statements(statements.into());
@@ -247,7 +289,7 @@ impl World {
     }
 
     fn send_frames(&mut self, m: usize) {
-        match self.act(m, |node, _| node.undelivered()) {
+        match self.ask(m, |node, _| node.undelivered()) {
             Some(Ok(frames)) => {
                 self.members[m].some |= !frames.is_empty();
                 let mut under_way = BTreeMap::new();
@@ -276,7 +318,8 @@ impl World {
             return self.pass(m);
         }
         self.members[m].out_pause = SHORTEST;
-        let after = if self.members[m].roused { 1 } else { ROUND };
+        self.members[m].out_before = self.t + IN_VAIN;
+        let after = if self.members[m].roused { IN_VAIN } else { ROUND };
         self.set_out(m, after);
     }
 
@@ -284,7 +327,7 @@ impl World {
     pub(crate) fn withdraw(&mut self, m: usize) {
         let Out::Frames { under_way, .. } = &mut self.members[m].out else { return };
         for row in std::mem::take(under_way).into_values() {
-            self.act(m, |node, _| node.delivered(row));
+            self.ask(m, |node, _| node.delivered(row));
         }
         self.frames_done(m);
     }
@@ -296,7 +339,7 @@ impl World {
         if member.life != life || member.in_turn != turn || member.node.is_none() {
             return;
         }
-        match self.act(m, |node, _| node.have()) {
+        match self.ask(m, |node, _| node.have()) {
             Some(Ok(have)) => {
                 self.members[m].inn = In::Syncing(have);
                 self.in_request(m, Request::Sync(have));
@@ -333,7 +376,7 @@ impl World {
             }
             Some(note) => {
                 let note = note.clone();
-                match self.act(m, |node, now| node.sealed(&note, now)) {
+                match self.show(m, 0, &note) {
                     Some(Ok(())) => self.after_entries(m, have, news),
                     Some(Err(_)) => self.in_failed(m),
                     None => {}
@@ -361,9 +404,22 @@ impl World {
         }
     }
 
+    /// Shows the node a checkpoint, unless it was shown the very same a moment ago: nothing new would follow.
+    fn show(&mut self, m: usize, which: usize, note: &str) -> Option<Result<(), NodeError>> {
+        let (shown, at) = &self.members[m].shown[which];
+        if shown == note && self.t - at < FRESH {
+            return Some(Ok(()));
+        }
+        let done = self.act(m, |node, now| node.sealed(note, now));
+        if matches!(done, Some(Ok(()))) {
+            self.members[m].shown[which] = (note.to_string(), self.t);
+        }
+        done
+    }
+
     fn after_entries(&mut self, m: usize, have: Have, news: Sync) {
         if let Some(note) = &news.sealed_checkpoint {
-            match self.act(m, |node, now| node.sealed(note, now)) {
+            match self.show(m, 1, note) {
                 Some(Ok(())) => {}
                 Some(Err(_)) => return self.in_failed(m),
                 None => return,
@@ -389,7 +445,7 @@ impl World {
         {
             match answer {
                 Answered::Done => {
-                    self.act(m, |node, _| node.delivered(row));
+                    self.ask(m, |node, _| node.delivered(row));
                 }
                 _ => *failed = true,
             }
@@ -424,7 +480,7 @@ impl World {
                     self.watch.refused(&id);
                 }
                 if !matches!(
-                    self.act(m, |node, now| node.answered(&id, refusal.as_deref(), now)),
+                    self.ask(m, |node, now| node.answered(&id, refusal.as_deref(), now)),
                     Some(Ok(()))
                 ) {
                     if self.members[m].node.is_some() {

@@ -1,18 +1,19 @@
 //! The world's state and its loop: one queue of events in simulated time, one generator of chance.
 
-use crate::day::{Lie, Op, Person, Weather};
+use crate::day::{Lie, Op, Person, Plan, Weather};
 use crate::hubside::{HubProcess, Poll};
 use crate::model::Model;
 use crate::process::{Answered, Member, Request};
 use crate::trace::{HUB, Trace};
 use crate::watch::Watch;
+use crate::{Federation, Question, Report, WorldError};
 use node::{Node, NodeError};
 use std::collections::{BTreeMap, VecDeque};
 
 /// 2 March 2026, 23:00 UTC: an hour before midnight.
 pub(crate) const EPOCH: i64 = 1_772_492_400_000;
 /// Clock ticks of a quiet node, milliseconds; its shell ticks four times as often, which changes nothing but the cost.
-const TICK: i64 = 1_000;
+pub(crate) const TICK: i64 = 1_000;
 /// How soon a process that died by itself is started again, milliseconds.
 const AGAIN: i64 = 700;
 
@@ -64,17 +65,28 @@ pub struct World {
     pub trace: Trace,
     pub(crate) counts: Counts,
     pub(crate) sabotage: Option<Sabotage>,
+    /// How far clocks jump, milliseconds.
+    pub(crate) widest: i64,
+    /// From then on a run that nobody has given up counts as left open.
+    pub(crate) left_open_after: i64,
 }
+
+/// How far clocks jump: two that are off against each other stay within what a stamp may be off.
+const WIDEST: i64 = 25_000;
+/// How far they jump on a wild day.
+const WILD: i64 = 150_000;
 
 /// A fault put in by hand, to see that it is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sabotage {
     /// A store whose machine says that it has flushed and has not: every kill loses everything since the start.
     ForgetsFlushed,
-    /// An answer to a sync that is one byte of an entry off, from a relay that counts as honest.
-    AltersEntries,
     /// Frames are altered on their way, by a relay that counts as honest.
     AltersFrames,
+    /// The model is told of a stop that no member said.
+    HearsAStop,
+    /// Clocks jump by minutes. No fault of anybody's; what comes of it is known, and waits to be mended.
+    WildClocks,
 }
 
 /// How much happened in a day.
@@ -116,11 +128,73 @@ impl World {
             trace: Trace::new(names),
             counts: Counts::default(),
             sabotage: None,
+            widest: WIDEST,
+            left_open_after: i64::MAX,
         };
         for m in 0..world.members.len() {
             world.start(m);
         }
         world
+    }
+
+    /// Runs until what the hub has is in force at every node; whether it came to that within a simulated minute.
+    pub fn until_in_force(&mut self) -> bool {
+        self.until(60_000, |world| {
+            let size = world.hub.desk.as_ref().map_or(0, hub::Desk::size);
+            world.members.iter().all(|m| m.node.as_ref().is_some_and(|n| n.watermark() == size))
+        })
+    }
+
+    /// Runs until the hub has one entry more than now.
+    pub fn until_entered(&mut self) -> bool {
+        let size = |world: &World| world.hub.desk.as_ref().map_or(0, hub::Desk::size);
+        let before = size(self);
+        self.until(60_000, |world| size(world) > before)
+    }
+
+    /// Runs until it is so; whether it came to that within so many simulated milliseconds.
+    fn until(&mut self, most: i64, so: impl Fn(&World) -> bool) -> bool {
+        let end = self.t + most;
+        while self.watch.broken.is_none() && self.step(end) {
+            if so(self) {
+                return true;
+            }
+        }
+        so(self)
+    }
+
+    /// Asks a study whose contributors are `holders`, has all of them say yes, and runs until it is released and the
+    /// record of it is in force everywhere; whether it came to that.
+    pub fn answer_study(&mut self, text: &str, study: &str, holders: &[usize]) -> Result<bool, WorldError> {
+        self.must(0, node::Command::StudySubmit { file: "study.toml".into(), text: text.into() })?;
+        let waits = |world: &World| {
+            let spoken = |m: &usize| {
+                let member = &world.members[*m];
+                let node = member.node.as_ref();
+                let s = node.and_then(|n| n.state().studies.get(study));
+                s.is_some_and(|s| s.proposed.contains_key(&member.id))
+            };
+            holders.iter().all(spoken)
+        };
+        if !self.until(600_000, waits) {
+            return Ok(false);
+        }
+        for m in holders {
+            self.must(*m, node::Command::DecideApprove { study: study.into() })?;
+        }
+        let released = |world: &World| {
+            let has = |n: &Node| {
+                n.state().studies.get(study).is_some_and(|s| s.runs.values().any(|r| r.release.is_some()))
+            };
+            world.members.iter().all(|m| m.node.as_ref().is_some_and(has))
+        };
+        Ok(self.until(3_600_000, released))
+    }
+
+    /// Bytes that each member sent to the hub, bytes that it got from it, and bytes of its contributions.
+    pub fn traffic(&self) -> Vec<(u64, u64, u64)> {
+        let all = self.members.iter().zip(&self.watch.contributed);
+        all.map(|(m, contributed)| (m.sent, m.received, *contributed)).collect()
     }
 
     /// Something will happen `after` milliseconds from now.
@@ -182,6 +256,24 @@ impl World {
         m: usize,
         job: impl FnOnce(&mut Node, i64) -> Result<T, NodeError>,
     ) -> Option<Result<T, NodeError>> {
+        self.job(m, true, job)
+    }
+
+    /// A carrier's own question, which comes together with others: no tick follows from it.
+    pub(crate) fn ask<T>(
+        &mut self,
+        m: usize,
+        job: impl FnOnce(&mut Node, i64) -> Result<T, NodeError>,
+    ) -> Option<Result<T, NodeError>> {
+        self.job(m, false, job)
+    }
+
+    fn job<T>(
+        &mut self,
+        m: usize,
+        ticks: bool,
+        job: impl FnOnce(&mut Node, i64) -> Result<T, NodeError>,
+    ) -> Option<Result<T, NodeError>> {
         let now = self.now(m);
         let node = self.members[m].node.as_mut()?;
         let result = job(node, now);
@@ -193,7 +285,7 @@ impl World {
         let node = self.members[m].node.as_mut()?;
         let fatal = |e: &NodeError| e.is_fatal();
         let ended = result.as_ref().err().is_some_and(fatal)
-            || node.tick(now).as_ref().err().is_some_and(fatal)
+            || (ticks && node.tick(now).as_ref().err().is_some_and(fatal))
             || node.flush().is_err();
         if ended {
             self.trace.add(self.t, m, "its store fails", 0, 0);
@@ -201,7 +293,7 @@ impl World {
             return None;
         }
         self.watch.flushed(m, node);
-        let (withdrawals, outgoing) = (node.withdrawals(), node.take_outgoing());
+        let (withdrawals, outgoing) = (node.withdrawals(), ticks && node.take_outgoing());
         if withdrawals > self.members[m].withdrawals {
             self.members[m].withdrawals = withdrawals;
             self.withdraw(m);
@@ -271,10 +363,16 @@ impl World {
     /// Puts a fault in.
     pub(crate) fn sabotage(
         &mut self,
-        federation: &crate::Federation,
+        federation: &Federation,
         sabotage: Option<Sabotage>,
-    ) -> Result<(), crate::WorldError> {
+    ) -> Result<(), WorldError> {
         self.sabotage = sabotage;
+        if sabotage == Some(Sabotage::WildClocks) {
+            self.widest = WILD;
+        }
+        if sabotage == Some(Sabotage::HearsAStop) {
+            self.model.stopped.insert(self.members.len() - 1);
+        }
         if sabotage == Some(Sabotage::ForgetsFlushed) {
             for (member, store) in self.members.iter_mut().zip(federation.first_stores()?) {
                 member.first = Some(store);
@@ -283,15 +381,28 @@ impl World {
         Ok(())
     }
 
-    /// The day: its operations, the faults' end, the rest, the audit.
-    pub(crate) fn day(mut self, federation: &crate::Federation) -> Result<crate::Report, crate::WorldError> {
+    /// A day on which only what is asked happens, and the stewards say yes.
+    pub(crate) fn calm(self, question: Question, federation: &Federation) -> Result<Report, WorldError> {
+        let plan = crate::day::calm(question, &federation.holders);
+        self.live(0, plan, federation)
+    }
+
+    /// The day of the world's seed.
+    pub(crate) fn day(mut self, federation: &Federation) -> Result<Report, WorldError> {
         let seed = self.rng.get_seed();
+        let (members, holders) = (self.members.len(), &federation.holders);
+        let plan = crate::day::draw(&mut self.rng, members, 0, holders, self.widest);
+        self.live(seed, plan, federation)
+    }
+
+    /// The operations, the faults' end, the rest, the audit.
+    fn live(mut self, seed: u64, plan: Plan, federation: &Federation) -> Result<Report, WorldError> {
         let began = self.t;
-        let plan = crate::day::draw(&mut self.rng, self.members.len(), 0, &federation.holders);
         let operations = plan.ops.len();
+        let last = plan.ops.last().map_or(0, |(at, _)| *at);
         self.watch.questions.clone_from(&plan.questions);
         self.schedule(plan);
-        self.run_for(crate::day::FAULTS + 500);
+        self.run_for(last + 500);
         self.come_to_rest();
         let mut fates = Vec::new();
         let mut lost_runs = 0;
@@ -305,7 +416,7 @@ impl World {
         }
         self.counts.simulated = self.t - began;
         self.counts.entries = self.hub.desk.as_ref().map_or(0, hub::Desk::size);
-        Ok(crate::Report {
+        Ok(Report {
             seed,
             broken: self.watch.broken,
             trace: self.trace,

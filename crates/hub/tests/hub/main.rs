@@ -1,6 +1,7 @@
 //! A hub and its members over real TLS on loopback, honest and otherwise.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod desk;
 mod life;
 mod members;
 mod relay;
