@@ -8,6 +8,7 @@ use crate::state::{
 use record::{Digest, Entry, Statement};
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// How far clocks may be apart, milliseconds: the stamp of an entry may lie that much before its own validity.
 const SKEW: i64 = 60_000;
@@ -315,7 +316,7 @@ impl State {
             runs: BTreeMap::new(),
             study: study.clone(),
         };
-        self.studies.insert(study.id, state);
+        self.studies.insert(study.id, Arc::new(state));
         Ok(())
     }
 
@@ -336,7 +337,7 @@ impl State {
             return void("lease longer than the charter allows");
         }
         let member = statement.issuer.clone();
-        let Some(study) = self.studies.get_mut(&receipt.study) else {
+        let Some(study) = self.studies.get_mut(&receipt.study).map(Arc::make_mut) else {
             return void("no such study");
         };
         let folded = Receipt {
@@ -399,7 +400,7 @@ impl State {
         let vote: DecisionVote = body(statement)?;
         self.seat(statement, SeatRole::Steward)?;
         let member = statement.issuer.clone();
-        let Some(study) = self.studies.get_mut(&vote.study) else {
+        let Some(study) = self.studies.get_mut(&vote.study).map(Arc::make_mut) else {
             return void("no such study");
         };
         if study.digest != vote.study_digest {
@@ -428,7 +429,10 @@ impl State {
 
     fn decision_revoke(&mut self, index: u64, statement: &Statement) -> Fold {
         let revoke: DecisionRevoke = body(statement)?;
-        let vote = self.studies.get_mut(&revoke.study).and_then(|s| s.votes.get_mut(&statement.issuer));
+        let vote = self
+            .studies
+            .get_mut(&revoke.study)
+            .and_then(|s| Arc::make_mut(s).votes.get_mut(&statement.issuer));
         let Some(vote) = vote else {
             return void("no vote to take back");
         };
@@ -442,7 +446,7 @@ impl State {
     fn run_set(&mut self, index: u64, time: i64, statement: &Statement) -> Fold {
         let set: RunSet = body(statement)?;
         let phase = self.phase(&set.study, time);
-        let Some(study) = self.studies.get_mut(&set.study) else {
+        let Some(study) = self.studies.get_mut(&set.study).map(Arc::make_mut) else {
             return void("no such study");
         };
         if !study.study.aggregators.contains(&statement.issuer) {
@@ -516,7 +520,7 @@ impl State {
     fn run_ready(&mut self, time: i64, statement: &Statement) -> Fold {
         let ready: RunReady = body(statement)?;
         let phase = self.phase(&ready.study, time);
-        let Some(study) = self.studies.get_mut(&ready.study) else {
+        let Some(study) = self.studies.get_mut(&ready.study).map(Arc::make_mut) else {
             return void("no such study");
         };
         let member = &statement.issuer;
@@ -536,7 +540,7 @@ impl State {
     }
 
     fn run_mut(&mut self, study: &str, run: u32) -> Result<(&study::Study, &mut Run), String> {
-        let s = self.studies.get_mut(study).ok_or("no such study")?;
+        let s = self.studies.get_mut(study).map(Arc::make_mut).ok_or("no such study")?;
         let r = s.runs.get_mut(&run).ok_or("no such run")?;
         Ok((&s.study, r))
     }

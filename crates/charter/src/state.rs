@@ -5,6 +5,7 @@ use record::Digest;
 use record::roster::Roster;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// What became of a statement when it was folded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,8 +43,9 @@ pub struct State {
     pub datasets: BTreeMap<String, Dataset>,
     /// Members whose node is stopped.
     pub stopped: BTreeSet<String>,
-    /// Studies by id.
-    pub studies: BTreeMap<String, StudyState>,
+    /// Studies by id; shared, so that whoever acts on one holds it without a copy.
+    #[serde(serialize_with = "shared")]
+    pub studies: BTreeMap<String, Arc<StudyState>>,
     /// Runs in the order of their first `run.set`: the order in which histories count (A6).
     pub run_order: Vec<(String, u32)>,
     /// Every entry's status, by index.
@@ -447,6 +449,13 @@ impl State {
         }
         Phase::AwaitingVotes { missing, yes: count, needed }
     }
+}
+
+fn shared<S: serde::Serializer>(
+    studies: &BTreeMap<String, Arc<StudyState>>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(studies.iter().map(|(id, study)| (id, study.as_ref())))
 }
 
 fn roster_facts<S: serde::Serializer>(roster: &Roster, serializer: S) -> Result<S::Ok, S::Error> {

@@ -88,9 +88,8 @@ impl Node {
         if let Some(Phase::Approved { contributors }) = self.state.phase(id, now) {
             self.gather(&s, contributors, now)?;
         }
-        let runs: Vec<(u32, Run)> = s.runs.iter().map(|(n, r)| (*n, r.clone())).collect();
-        for (number, run) in runs {
-            self.drive_one(&s, number, &run, now)?;
+        for (number, run) in &s.runs {
+            self.drive_one(&s, *number, run, now)?;
         }
         Ok(())
     }

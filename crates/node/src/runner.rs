@@ -47,6 +47,10 @@ pub(crate) struct RunLocal {
     outcomes: BTreeMap<u32, AnalysisResult>,
     done: BTreeSet<u32>,
     failed: bool,
+    /// Rounds that this node is known to have answered.
+    answered: BTreeSet<Slot>,
+    /// This node's own judgement of the guard's sums.
+    judged: Option<bool>,
     started: i64,
     progress: i64,
 }
@@ -146,7 +150,7 @@ impl Node {
     /// Takes every step of a run that is due.
     pub(crate) fn drive_run(&mut self, id: &str, number: u32, now: i64) -> Result<(), NodeError> {
         let Some(s) = self.state.studies.get(id).cloned() else { return Ok(()) };
-        let Some(run) = s.runs.get(&number).cloned() else { return Ok(()) };
+        let Some(run) = s.runs.get(&number) else { return Ok(()) };
         if run.sealed.is_none() || run.release.is_some() || run.verdict.is_some_and(|(p, _)| !p) {
             return Ok(());
         }
@@ -195,6 +199,8 @@ impl Node {
             outcomes: BTreeMap::new(),
             done: BTreeSet::new(),
             failed: false,
+            answered: BTreeSet::new(),
+            judged: None,
             started: now,
             progress: now,
             plan,
@@ -219,13 +225,18 @@ impl Node {
         let passed = run.verdict.is_some_and(|(pass, _)| pass);
         if run.contributors.iter().any(|m| m == self.me()) {
             // Nobody's word is taken for it: each contributor judges the guard's sums itself (A6).
-            let own =
-                local.sums.get(&(0, 0)).is_some_and(|g| crate::facts::guard_passes(self, s, run, local, g));
-            let on = passed && own;
-            let due: Vec<Slot> =
-                local.questions.keys().copied().filter(|(stage, _)| *stage == 0 || on).collect();
+            if local.judged.is_none()
+                && let Some(guard) = local.sums.get(&(0, 0))
+            {
+                local.judged = Some(crate::facts::guard_passes(self, s, run, local, guard));
+            }
+            let on = passed && local.judged == Some(true);
+            let due = |slot: &&Slot| (slot.0 == 0 || on) && !local.answered.contains(*slot);
+            let due: Vec<Slot> = local.questions.keys().filter(due).copied().collect();
             for slot in due {
-                if !self.store.has_contributed(&key.0, key.1, slot.0, slot.1)? {
+                if self.store.has_contributed(&key.0, key.1, slot.0, slot.1)? {
+                    local.answered.insert(slot);
+                } else {
                     self.contribute(s, run, key, local, slot, now)?;
                 }
             }
@@ -339,7 +350,7 @@ impl Node {
                 now,
             );
         };
-        let Some(run) = s.runs.get(&key.1).cloned() else {
+        let Some(run) = s.runs.get(&key.1) else {
             return self.keep_evidence(
                 &frame.from,
                 "a frame for a run that does not exist",

@@ -421,7 +421,8 @@ impl Node {
         let (plan, plan_digest) = self.plan_at(&study, self.state.size)?;
         let digest = Digest::of(&record::canon::to_bytes(&study)?);
         let state = self.state.studies.get(&study.id).filter(|s| s.digest == digest);
-        let asked = Asked { study: &study, digest, state, plan: &plan, plan_digest };
+        let asked =
+            Asked { study: &study, digest, state: state.map(AsRef::as_ref), plan: &plan, plan_digest };
         let view = self.view(now);
         let mut out = format!("study {} (dry: policies and plan only, no row is read)\n", study.id);
         let mut all = true;
@@ -531,7 +532,7 @@ impl Node {
     }
 
     fn known_study(&self, id: &str) -> Result<&charter::StudyState, NodeError> {
-        self.state.studies.get(id).ok_or_else(|| {
+        self.state.studies.get(id).map(AsRef::as_ref).ok_or_else(|| {
             NodeError::Input(format!("found no study `{id}` on the record; `comity study list` shows them"))
         })
     }

@@ -6,7 +6,7 @@
 
 use privacy::{Contribution, LocalRules};
 use record::Digest;
-use rounds::{Aggregator, KemPublic, KemSecret, Opening, RoundContext, contribute};
+use rounds::{Aggregator, KemPublic, KemSecret, Opening, RoundContext, RoundSeed, contribute};
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::time::{Duration, Instant};
@@ -57,7 +57,7 @@ fn round(members: usize) -> Result<(f64, usize)> {
     let mut mail = Vec::new();
     for me in &ctx.aggregators {
         let others: Vec<String> = ctx.aggregators.iter().filter(|a| *a != me).cloned().collect();
-        let machine = Aggregator::new(ctx.clone(), me, secret(me)?, &keys(&others))?;
+        let machine = Aggregator::new(ctx.clone(), me, secret(me)?, &keys(&others), &RoundSeed::generate()?)?;
         mail.extend(machine.begin()?.into_iter().map(|m| (me.clone(), m)));
         aggregators.insert(me.clone(), machine);
     }

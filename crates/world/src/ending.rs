@@ -281,7 +281,7 @@ impl World {
                 Some(Phase::Lapsed) => "lapsed",
                 Some(Phase::Refused { .. }) => "refused",
                 _ if named => "waiting",
-                _ if s.as_ref().is_some_and(left_open) => "left open",
+                _ if s.as_ref().is_some_and(|s| left_open(s)) => "left open",
                 other => {
                     self.broke(
                         "every study reaches an end, or waits for somebody by name",

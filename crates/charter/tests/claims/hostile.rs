@@ -145,6 +145,7 @@ fn close_gap(state: &mut State, at: u64) {
         schedule.confirmed.iter_mut().for_each(|c| back(&mut c.1));
     }
     for study in state.studies.values_mut() {
+        let study = std::sync::Arc::make_mut(study);
         back(&mut study.index);
         study.proposed.values_mut().for_each(|r| back(&mut r.index));
         for vote in study.votes.values_mut() {
