@@ -461,6 +461,7 @@ impl State {
         if crate::document::end_of_day(&study.study.until).is_none_or(|end| time >= end) {
             return void("after the study's last day");
         }
+        let left_out = study.left_out(set.run);
         if let Some(run) = study.runs.get_mut(&set.run) {
             if run.contributors != set.contributors || run.plan != set.plan {
                 return void("differs from the set that was signed first");
@@ -470,6 +471,9 @@ impl State {
             }
             if run.lost.is_some() {
                 return void("the run was given up");
+            }
+            if !left_out.is_empty() {
+                return void("leaves out a member that is ready");
             }
             run.sets.insert(statement.issuer.clone(), set.kem);
             if study.study.aggregators.iter().all(|a| run.sets.contains_key(a)) {
@@ -524,13 +528,22 @@ impl State {
             return void("no such study");
         };
         let member = &statement.issuer;
+        // Until the last aggregator has signed, a word for the run that is being set counts too: who left its author
+        // out has to begin again.
+        let being_set = study.runs.get(&ready.run).is_some_and(|r| r.sealed.is_none() && r.lost.is_none());
         match phase {
-            Some(Phase::Approved { contributors }) if contributors.contains(member) => {}
+            Some(Phase::Approved { contributors }) if contributors.contains(member) => {
+                if ready.run != study.next_run() {
+                    return void("not the next run");
+                }
+            }
             Some(Phase::Approved { .. }) => return void("issuer's steward has not said yes"),
+            Some(Phase::Running { run }) if run == ready.run && being_set => {
+                if !study.has_live_yes(member) {
+                    return void("issuer's steward has not said yes");
+                }
+            }
             _ => return void("the study is not approved"),
-        }
-        if ready.run != study.next_run() {
-            return void("not the next run");
         }
         if study.is_ready(member, ready.run) {
             return void("ready before");

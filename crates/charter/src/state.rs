@@ -219,6 +219,19 @@ impl StudyState {
         self.runs.keys().next_back().map_or(1, |n| n.saturating_add(1))
     }
 
+    /// Whether the member's steward said yes and has not taken it back.
+    pub fn has_live_yes(&self, member: &str) -> bool {
+        self.votes.get(member).is_some_and(|v| v.choice == VoteChoice::Yes && v.revoked.is_none())
+    }
+
+    /// Members with a live yes that are ready for a run and not in its set.
+    pub fn left_out(&self, run: u32) -> Vec<String> {
+        let Some(set) = self.runs.get(&run) else { return Vec::new() };
+        let ready = |m: &&String| self.has_live_yes(m) && self.is_ready(m, run);
+        let named = self.study.contributors.iter();
+        named.filter(|m| !set.contributors.contains(m)).filter(ready).cloned().collect()
+    }
+
     /// Whether the member's node said that it is ready for that run.
     pub fn is_ready(&self, member: &str, run: u32) -> bool {
         self.ready.get(member) == Some(&run)

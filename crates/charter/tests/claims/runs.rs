@@ -349,3 +349,23 @@ fn only_a_contributor_of_an_approved_study_is_ready_and_for_the_next_run_alone()
     void(f.would(|f| f.ready_for("it", "lossy", 2)), "not the next run");
     valid(f.ready_for("it", "lossy", 1));
 }
+
+#[test]
+fn one_aggregator_alone_leaves_nobody_out_who_is_ready_before_the_other_signs() {
+    let mut f = Federation::approved(named("hasty"));
+    for member in without("pl") {
+        valid(f.ready_for(&member, "hasty", 1));
+    }
+    valid(f.set("ch", "hasty", 1, without("pl")));
+    void(f.would(|f| f.ready_for("pl", "hasty", 2)), "the study is not approved");
+    // It was there after all: the other's signature does not seal what leaves it out.
+    valid(f.would(|f| f.set("se", "hasty", 1, without("pl"))));
+    valid(f.ready_for("pl", "hasty", 1));
+    void(f.set("se", "hasty", 1, without("pl")), "leaves out a member that is ready");
+    assert_eq!(f.state.studies["hasty"].runs[&1].sealed, None);
+    valid(f.lose("se", "hasty", 1));
+    assert!(!f.state.studies["hasty"].runs[&1].may_open());
+    valid(f.set("se", "hasty", 2, everyone()));
+    valid(f.set("ch", "hasty", 2, everyone()));
+    void(f.ready_for("it", "hasty", 2), "the study is not approved");
+}
