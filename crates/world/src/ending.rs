@@ -57,9 +57,10 @@ impl World {
                 continue;
             }
             let still = self.t - since;
-            let named = !self.model.stopped.is_empty() || !self.model.paused.is_empty() || self.forked;
+            let misled = !self.misled().is_empty();
+            let named = !self.model.stopped.is_empty() || !self.model.paused.is_empty() || misled;
             let settled = self.is_level(size) && self.all_settled();
-            let enough = if self.forked { FORKED } else { STANDSTILL };
+            let enough = if misled { FORKED } else { STANDSTILL };
             if (settled && still >= LOOK) || (named && still > enough) {
                 return;
             }
