@@ -2,7 +2,7 @@
 //!
 //! Prints days a second, operations, kills, lost runs and releases; on a failure the seed, the invariant and the last
 //! events, and ends with 1. `--trace` prints the whole of each day,
-//! `--wild-clocks` lets clocks jump by minutes.
+//! `--twice` lives each day twice and compares them, `--wild-clocks` lets clocks jump by minutes.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -21,6 +21,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let threads = number("--threads", 2)?;
     let wild = args.iter().any(|a| a == "--wild-clocks");
     let sabotage = wild.then_some(world::Sabotage::WildClocks);
+    let twice = args.iter().any(|a| a == "--twice");
     let whole = args.iter().any(|a| a == "--trace");
     let founded = Instant::now();
     world::Federation::eight()?;
@@ -42,6 +43,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                     let mut totals = totals.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                     match day {
                         Ok(report) => {
+                            if twice && let Some(line) = unlike(&report, sabotage) {
+                                failed.store(true, Ordering::SeqCst);
+                                println!("\nseed {seed}: a second time it went otherwise: {line}");
+                            }
                             totals.add(&report, took);
                             if whole {
                                 print!("{}", report.trace);
@@ -72,6 +77,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         std::process::exit(1);
     }
     Ok(())
+}
+
+/// Where the same day, lived again, is another.
+fn unlike(report: &world::Report, sabotage: Option<world::Sabotage>) -> Option<String> {
+    let again = world::run_with(report.seed, sabotage).ok()?;
+    let mut pairs = report.trace.lines().iter().zip(again.trace.lines());
+    let first = pairs.find(|(a, b)| a != b).map(|(a, b)| format!("{a:?} and {b:?}"));
+    first.or_else(|| (report.trace.digest() != again.trace.digest()).then(|| "one is longer".into()))
 }
 
 #[derive(Default)]

@@ -52,14 +52,22 @@ impl World {
         while self.watch.broken.is_none() && self.t < end {
             self.run_for(LOOK);
             let now = self.hub.desk.as_ref().map_or(0, Desk::size);
+            // One that was misled and can still write says the same again and again, so the record does not rest.
+            let misled = self.misled();
+            let others = (0..self.members.len()).filter(|m| !misled.contains(m));
+            let level = |m: usize| self.members[m].node.as_ref().is_some_and(|n| n.watermark() == now);
+            if !misled.is_empty() && self.t > end - LATEST + STANDSTILL && others.into_iter().all(level) {
+                return;
+            }
             if now != size {
                 (size, since) = (now, self.t);
                 continue;
             }
             let still = self.t - since;
-            let named = !self.model.stopped.is_empty() || !self.model.paused.is_empty() || self.forked;
+            let misled = !misled.is_empty();
+            let named = !self.model.stopped.is_empty() || !self.model.paused.is_empty() || misled;
             let settled = self.is_level(size) && self.all_settled();
-            let enough = if self.forked { FORKED } else { STANDSTILL };
+            let enough = if misled { FORKED } else { STANDSTILL };
             if (settled && still >= LOOK) || (named && still > enough) {
                 return;
             }

@@ -34,7 +34,7 @@ const EIGHT: [(&str, &str, Option<&str>); 8] = [
     ("no", "NO", None),
 ];
 /// Rows that each site of the eight holds.
-const ROWS: usize = 240;
+const ROWS: usize = 800;
 
 /// A member to be.
 pub struct Site {

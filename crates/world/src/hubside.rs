@@ -336,16 +336,19 @@ impl World {
         }
     }
 
+    /// One letter of the root, or of the hub's signature: which letters a note has is chance, where its lines are is not.
     fn misspelt(&mut self, note: &str) -> String {
-        let places: Vec<usize> =
-            note.char_indices().filter(|(_, c)| c.is_ascii_alphanumeric()).map(|(i, _)| i).collect();
-        let at = places.get(self.rng.usize(0..places.len().max(1))).copied().unwrap_or(0);
-        let turned = |(i, c): (usize, char)| match (i == at, c) {
-            (true, 'A') => 'B',
-            (true, _) => 'A',
-            (false, c) => c,
+        let line = if self.rng.bool() { 2 } else { 4 };
+        let turned = |(at, text): (usize, &str)| match at == line {
+            true => {
+                let (kept, last) = text.split_at(text.len().saturating_sub(12));
+                kept.to_string()
+                    + &last.replacen(|_: char| true, if last.starts_with('A') { "B" } else { "A" }, 1)
+            }
+            false => text.to_string(),
         };
-        note.char_indices().map(turned).collect()
+        let lines: Vec<String> = note.split('\n').enumerate().map(turned).collect();
+        lines.join("\n")
     }
 
     fn mislaid(&mut self, mut mail: Vec<Mail>, lie: Lie) -> Vec<Mail> {

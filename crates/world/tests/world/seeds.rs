@@ -32,3 +32,10 @@ fn a_yes_taken_back_between_the_last_permit_and_the_first_share() {
         assert!(report.fates.contains(&"left open"), "seed {seed}: {:?}", report.fates);
     }
 }
+
+/// Shown a second history, a member could write and not read: it said the same again every twenty seconds, and the
+/// record grew for as long as anyone looked.
+#[test]
+fn a_member_that_writes_and_does_not_read() {
+    holds(1911);
+}
