@@ -497,25 +497,8 @@ impl State {
                 return void("not the members whose stewards said yes");
             }
         }
-        let mut sets = BTreeMap::new();
-        sets.insert(statement.issuer.clone(), set.kem);
-        let run = Run {
-            contributors: set.contributors,
-            plan: set.plan,
-            first: index,
-            since: time,
-            sets,
-            sealed: None,
-            joined: BTreeMap::new(),
-            receipts: BTreeMap::new(),
-            verdict: None,
-            commits: BTreeMap::new(),
-            release_gate: None,
-            release: None,
-            lost: None,
-            lost_at: None,
-            closed: BTreeSet::new(),
-        };
+        let mut run = Run::new(set.contributors, set.plan, index, time);
+        run.sets.insert(statement.issuer.clone(), set.kem);
         study.runs.insert(set.run, run);
         self.run_order.push((set.study, set.run));
         Ok(())

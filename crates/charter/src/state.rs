@@ -239,6 +239,27 @@ impl StudyState {
 }
 
 impl Run {
+    /// A run of which nothing is known but its set.
+    pub fn new(contributors: Vec<String>, plan: Digest, first: u64, since: i64) -> Run {
+        Run {
+            contributors,
+            plan,
+            first,
+            since,
+            sets: BTreeMap::new(),
+            sealed: None,
+            joined: BTreeMap::new(),
+            receipts: BTreeMap::new(),
+            verdict: None,
+            commits: BTreeMap::new(),
+            release_gate: None,
+            release: None,
+            lost: None,
+            lost_at: None,
+            closed: BTreeSet::new(),
+        }
+    }
+
     /// Whether every party that a sum needs has said yes: from then on something may have been opened.
     pub fn may_open(&self) -> bool {
         self.sealed.is_some()

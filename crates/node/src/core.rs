@@ -70,8 +70,6 @@ pub struct Node {
     pub(crate) paused: BTreeSet<String>,
     /// Studies to which this member's yes was taken back; acts before the record tells it.
     pub(crate) revoked: BTreeSet<String>,
-    /// Ids of statements that protect somebody: said until they are recorded.
-    pub(crate) protective: BTreeSet<String>,
     /// When this node last knew that it had all that the hub admits to have, milliseconds.
     pub(crate) head_at: i64,
     /// Stopped by its own operator.
@@ -143,7 +141,6 @@ impl Node {
             heard_stops: BTreeMap::new(),
             paused,
             revoked,
-            protective: BTreeSet::new(),
             head_at: 0,
             stopped,
             halted: None,
@@ -209,7 +206,7 @@ impl Node {
     /// Statements to hand to the hub. One that is in the record is forgotten; one that is not is handed in again.
     pub fn queued(&self, now: i64) -> Result<Vec<(String, Vec<u8>)>, NodeError> {
         self.store.flush()?;
-        self.store.queued(now.saturating_sub(RETRY))
+        self.store.queued(now.saturating_sub(RETRY), now)
     }
 
     /// The hub has promised the statement, or refused it. A refused stop, pause or revocation is tried again for
@@ -220,7 +217,16 @@ impl Node {
             return self.store.tried(id, true, now);
         };
         self.keep_evidence("hub", &format!("statement {id} refused: {why}"), &[], now)?;
-        if self.protective.contains(id) { self.store.tried(id, false, now) } else { self.store.dequeue(id) }
+        if self.protects(id)? { self.store.tried(id, false, now) } else { self.store.dequeue(id) }
+    }
+
+    /// Whether a statement that waits is a stop, a pause or a yes taken back.
+    fn protects(&self, id: &str) -> Result<bool, NodeError> {
+        use charter::body::{DatasetPause, DecisionRevoke, NodeStop};
+        let Some(bytes) = self.store.waiting(id)? else { return Ok(false) };
+        let kind = SignedStatement::from_bytes(&bytes).map(|s| s.statement().r#type.clone());
+        Ok(kind
+            .is_ok_and(|k| [NodeStop::TYPE, DatasetPause::TYPE, DecisionRevoke::TYPE].contains(&k.as_str())))
     }
 
     /// Frames waiting for the hub.
@@ -320,8 +326,16 @@ impl Node {
     /// Whether that was said a short while ago, or still waits to be recorded.
     pub(crate) fn has_said(&self, key: &str, now: i64) -> bool {
         self.said.get(key).is_some_and(|(id, time)| {
-            now.saturating_sub(*time) < PATIENCE || self.store.keeps(id).unwrap_or(true)
+            // A clock that was ahead when it was said is not waited for.
+            let lately = *time <= now && now.saturating_sub(*time) < PATIENCE;
+            lately || self.store.keeps(id).unwrap_or(true) || self.is_pending(id)
         })
+    }
+
+    /// Whether a statement is in the mirrored record and not in force yet: it need not be said again.
+    fn is_pending(&self, id: &str) -> bool {
+        let above = usize::try_from(self.state.size).unwrap_or(usize::MAX);
+        self.log.entries().get(above..).is_some_and(|new| new.iter().any(|e| e.signed.id().to_string() == id))
     }
 
     /// Keeps something wrong that another party sent.
@@ -346,7 +360,6 @@ impl Node {
         self.withdrawals += 1;
         let body = charter::body::NodeStop { reason: "operator".into() };
         let id = self.say(charter::body::NodeStop::TYPE, "node", "operator", &body, now)?;
-        self.protective.insert(id.to_string());
         self.broadcast_stop(id, now)?;
         Ok(id)
     }
@@ -367,7 +380,6 @@ impl Node {
         self.withdrawals += 1;
         let body = charter::body::DatasetPause { name: name.into(), reason: "operator".into() };
         let id = self.say(charter::body::DatasetPause::TYPE, name, "operator", &body, now)?;
-        self.protective.insert(id.to_string());
         self.broadcast_stop(id, now)?;
         Ok(id)
     }
@@ -391,7 +403,6 @@ impl Node {
         let seat = self.seat(charter::SeatRole::Steward)?;
         let body = charter::body::DecisionRevoke { study: study.to_string() };
         let id = self.say(charter::body::DecisionRevoke::TYPE, study, &seat, &body, now)?;
-        self.protective.insert(id.to_string());
         Ok(id)
     }
 

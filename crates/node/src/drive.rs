@@ -13,6 +13,8 @@ use wire::{Frame, Place, SignedFrame};
 
 /// A run without progress for this long is given up, milliseconds.
 const STALLED: i64 = 90_000;
+/// Stops of one member that are kept until the record has them.
+const MAX_STOPS: usize = 16;
 /// A run whose receipts and keys are not all in after this long is given up, milliseconds.
 const INCOMPLETE: i64 = 600_000;
 
@@ -28,10 +30,14 @@ impl Node {
         self.publish_floor(now)?;
         // Once a stop is on the record, the record says how long it holds.
         let seen = &self.state.seen;
+        let waited = !self.heard_stops.is_empty();
         self.heard_stops.retain(|_, heard| {
             heard.retain(|statement| !seen.contains(statement));
             !heard.is_empty()
         });
+        if waited && self.heard_stops.is_empty() {
+            self.store.drop_mail("", 0)?;
+        }
         if self.stopped {
             return Ok(());
         }
@@ -39,6 +45,9 @@ impl Node {
         for id in ids {
             // One study that fails here holds up no other, nor the end of a run that has stalled.
             if let Err(e) = self.drive_study(&id, now) {
+                if e.is_fatal() {
+                    return Err(e);
+                }
                 tracing::error!(study = id, "a step failed: {}", e.public());
             }
         }
@@ -107,8 +116,14 @@ impl Node {
         // A run for which somebody's part stays out is given up, so that its keys can be erased.
         let late = now > run.since.saturating_add(INCOMPLETE);
         let aggregates = s.study.aggregators.contains(&me);
-        if late && aggregates && !(run.may_open() && run.joined.contains_key(&s.study.collector)) {
-            return self.give_up(&(id, number), "incomplete", now);
+        if late && aggregates {
+            if !(run.may_open() && run.joined.contains_key(&s.study.collector)) {
+                return self.give_up(&(id, number), "incomplete", now);
+            }
+            // Nothing is held of it here, so nothing stalls: a stop, a pause or a yes taken back before it began.
+            if !self.runs.contains_key(&(id.clone(), number)) && self.may_start(&id, number, now).is_err() {
+                return self.give_up(&(id, number), "may not start", now);
+            }
         }
         if aggregates && run.sealed.is_none() && !run.sets.contains_key(&me) {
             return self.sign_set(s, number, run, now);
@@ -143,7 +158,9 @@ impl Node {
         let id = s.study.id.clone();
         let key = (id.clone(), number);
         let receives = s.study.recipients.iter().any(|r| matches!(r, Recipient::Member(m) if m == me));
-        let late = now > run.since.saturating_add(INCOMPLETE);
+        // An output may still be on its way: lateness counts from the release.
+        let released = run.release.as_ref().and_then(|(_, index)| self.stamp(*index));
+        let late = now > released.unwrap_or(run.since).saturating_add(INCOMPLETE);
         let here = self.store.output_of(&id, number, "recipient")?.is_some();
         let waiting = receives && run.release.is_some() && !here && !late;
         let part = run.contributors.iter().any(|m| m == me)
@@ -163,6 +180,11 @@ impl Node {
         }
         let body = RunClose { study: id.clone(), run: number };
         self.say_once(format!("close/{id}/{number}"), RunClose::TYPE, &id, &body, now)
+    }
+
+    /// The stamp of an entry.
+    fn stamp(&self, index: u64) -> Option<i64> {
+        self.log.entries().get(usize::try_from(index).ok()?).map(|e| e.time)
     }
 
     /// Sends a signed stop to every other member, past the record.
@@ -242,6 +264,13 @@ impl Node {
             return self.keep_evidence(&from, &e.to_string(), bytes, now).map(|()| None);
         }
         if signed.frame().kind == "stop" {
+            if !is_stop(signed.frame()) {
+                return self.keep_evidence(&from, "a stop that is none", bytes, now).map(|()| None);
+            }
+            // A member that stops is stopped; more of the same tells nothing, and must not fill the disk.
+            if self.heard_stops.get(&from).is_some_and(|h| h.len() >= MAX_STOPS) {
+                return Ok(None);
+            }
             // Several may be said within one second, so no place is theirs; each statement counts once.
             let heard = self.heard_stops.get(&from).is_some_and(|h| h.contains(&signed.frame().context));
             let known = heard || self.state.seen.contains(&signed.frame().context);
@@ -254,6 +283,11 @@ impl Node {
             let what = format!("a frame `{}` that this node expects of nobody now", signed.frame().kind);
             return self.keep_evidence(&from, &what, bytes, now).map(|()| None);
         }
+        // Before anything of it is kept: a frame for a round that is in no plan is never of use.
+        if !self.in_plan(signed.frame()) {
+            let what = "a frame for a round that is not in the plan";
+            return self.keep_evidence(&from, what, bytes, now).map(|()| None);
+        }
         match self.ledger.accept(&signed) {
             Ok(wire::Repeat::Fresh) => Ok(Some(signed.into_frame())),
             Ok(wire::Repeat::Verbatim) => Ok(None),
@@ -265,8 +299,9 @@ impl Node {
     fn late(&self, frame: &Frame) -> bool {
         let run = self.state.studies.get(&frame.place.study).and_then(|s| s.runs.get(&frame.place.run));
         run.is_some_and(|run| {
-            let broken = run.lost.is_some() || run.verdict.is_some_and(|(pass, _)| !pass);
-            broken || (run.release.is_some() && frame.kind != "output")
+            let denied = run.receipts.values().chain(&run.release_gate).any(|r| !r.allow);
+            let withheld = run.verdict.is_some_and(|(pass, _)| !pass);
+            run.lost.is_some() || withheld || denied || (run.release.is_some() && frame.kind != "output")
         })
     }
 
@@ -286,8 +321,25 @@ impl Node {
             "contribution" => contributes(from) && aggregates(me),
             "opening" => aggregates(from) && (s.study.collector == me || contributes(me)),
             "output" => s.study.collector == from && receives(me),
-            kind => kind.starts_with("aggregate-") && aggregates(from) && aggregates(me),
+            kind => {
+                rounds::Kind::between_aggregators().any(|k| kind == format!("aggregate-{}", k.code()))
+                    && aggregates(from)
+                    && aggregates(me)
+            }
         }
+    }
+
+    /// Whether the plan of the frame's run has such a round; outputs stand for the whole run.
+    fn in_plan(&self, frame: &Frame) -> bool {
+        let place = &frame.place;
+        let Some(s) = self.state.studies.get(&place.study) else { return false };
+        let Some(run) = s.runs.get(&place.run) else { return false };
+        if frame.kind == "output" {
+            return (place.stage, place.round) == (0, 0);
+        }
+        let Ok(plan) = self.view(0).shared_plan(&s.study, run.first) else { return false };
+        plan.1 == frame.context
+            && plan.0.stages.get(place.stage as usize).is_some_and(|stage| place.round < stage.max_rounds)
     }
 
     fn read_mail(&mut self, frame: &Frame, now: i64) -> Result<(), NodeError> {
@@ -302,4 +354,12 @@ impl Node {
             _ => self.run_mail(frame, now),
         }
     }
+}
+
+/// Whether a frame says a stop as nodes say it.
+fn is_stop(frame: &Frame) -> bool {
+    let body = std::str::from_utf8(&frame.body).unwrap_or_default();
+    let said = body.strip_prefix("comity-stop/1 ").and_then(|rest| rest.split_once(' '));
+    frame.body.len() <= 128
+        && said.is_some_and(|(id, time)| id == frame.context.to_string() && time.parse::<i64>().is_ok())
 }

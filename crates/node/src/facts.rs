@@ -38,6 +38,8 @@ fn gate_stage(stage: Stage) -> input::Stage {
 /// What one node knows beyond the record: asserted in its receipts, recomputed by nobody.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Asserted {
+    /// The form of gate inputs that it makes; an older one is made again as it was.
+    pub(crate) version: u32,
     /// The member whose node it is.
     pub(crate) me: String,
     /// Its own switch.
@@ -139,7 +141,9 @@ impl View<'_> {
                 |e: &study::EarlierPopulation| study::guard::same_rows(&e.population, &earlier.population);
             (here && asked.plan.earlier.iter().any(measured)).then(|| id.clone())
         };
-        plan.guards.extend(earlier.iter().filter_map(|r| same(&r.study)));
+        if self.asserted.version > 1 {
+            plan.guards.extend(earlier.iter().filter_map(|r| same(&r.study)));
+        }
         let schedule = self.state.schedules.get(member);
         let dataset = self.state.dataset(&study.dataset, member).map(|d| {
             let r = &d.registration;
@@ -186,7 +190,7 @@ impl View<'_> {
             }
         });
         let mut gate = GateInput {
-            version: input::VERSION,
+            version: self.asserted.version,
             stage: gate_stage(stage),
             node: member.to_string(),
             now,
@@ -265,7 +269,8 @@ impl View<'_> {
                 let other = self.state.studies.get(id)?;
                 let earlier = other.runs.get(run)?;
                 let same = other.study.dataset == study.dataset;
-                if !(same || again(study, &other.study, earlier)) || !earlier.counts_before(index) {
+                let again = self.asserted.version > 1 && again(study, &other.study, earlier);
+                if !(same || again) || !earlier.counts_before(index) {
                     return None;
                 }
                 Some(input::EarlierRun {
@@ -335,6 +340,7 @@ impl Node {
             library: &self.library,
             memo: &self.memo,
             asserted: Asserted {
+                version: input::VERSION,
                 me: self.me().to_string(),
                 stopped: self.stopped,
                 paused: self.paused.clone(),

@@ -8,7 +8,7 @@
 use crate::NodeError;
 use crate::core::Node;
 use charter::body::{RunReady, RunSet};
-use charter::{Run, StudyState, VoteChoice};
+use charter::{Run, Stage, StudyState};
 use std::collections::BTreeSet;
 
 /// How long an aggregator waits for contributors that have not said that they are ready, milliseconds.
@@ -37,11 +37,14 @@ impl Node {
             return Ok(());
         }
         let ready: Vec<String> = approved.iter().filter(|m| s.is_ready(m, number)).cloned().collect();
-        let complete = ready == approved;
-        if !complete && !(self.waited(&id, number, now) && self.enough(s, number, &ready)) {
-            return Ok(());
-        }
         let (_, plan) = self.plan_at(&s.study, self.state.size)?;
+        if ready != approved {
+            let mut draft = s.clone();
+            draft.runs.insert(number, Run::new(ready.clone(), plan, self.state.size, now));
+            if !self.waited(&id, number, now) || !self.enough(&draft, number, now) {
+                return Ok(());
+            }
+        }
         let kem = self.fresh_kem(&id, number)?;
         let body = RunSet { study: id.clone(), run: number, contributors: ready, plan, kem };
         self.say_once(key, RunSet::TYPE, &id, &body, now)
@@ -64,11 +67,16 @@ impl Node {
         if plan != run.plan {
             return self.give_up(&(id, number), "the plan of the set is not the study's", now);
         }
-        let yes =
-            |m: &&String| s.votes.get(*m).is_some_and(|v| v.choice == VoteChoice::Yes && v.revoked.is_none());
-        let left_out = s.study.contributors.iter().filter(yes).any(|m| !run.contributors.contains(m));
-        if left_out && !self.waited(&id, number, now) {
-            return Ok(());
+        // The other aggregator's wait is its own word: this one waits too, and does not help to leave out somebody who
+        // was there in the meantime, nor so many that nothing could be opened.
+        let fewer = s.study.contributors.iter().any(|m| s.has_live_yes(m) && !run.contributors.contains(m));
+        if fewer {
+            if !self.waited(&id, number, now) {
+                return Ok(());
+            }
+            if !s.left_out(number).is_empty() || !self.enough(s, number, now) {
+                return self.give_up(&(id, number), "contributors left out", now);
+            }
         }
         let kem = self.fresh_kem(&id, number)?;
         let body =
@@ -82,16 +90,26 @@ impl Node {
         now.saturating_sub(since) >= READY_PATIENCE
     }
 
-    /// Whether so few may be summed: a run that could not open anything is not begun.
-    fn enough(&self, s: &StudyState, number: u32, ready: &[String]) -> bool {
-        let recipients = crate::runner::recipients(&s.study);
-        let hidden =
-            privacy::hidden_sites_for_all(ready, &s.study.aggregators, &s.study.collector, &recipients);
-        let k = self.charter.limits.min_hidden_sites.max(s.study.protection.min_hidden_sites);
-        let earlier = self.state.earlier_sets(&s.study.id, number, &s.study.dataset, self.state.size);
-        let set: BTreeSet<String> = ready.iter().cloned().collect();
-        ready.len() as u64 >= u64::from(s.study.minimum_contributors)
-            && hidden >= k
+    /// Whether the run's set may be summed, by the gate's own counting: a run that every gate would refuse is not
+    /// begun.
+    fn enough(&self, s: &StudyState, number: u32, now: i64) -> bool {
+        let Some(run) = s.runs.get(&number) else { return false };
+        let view = self.view(now);
+        let Ok(plan) = view.shared_plan(&s.study, run.first) else { return false };
+        let asked = crate::facts::Asked {
+            study: &s.study,
+            digest: s.digest,
+            state: Some(s),
+            plan: &plan.0,
+            plan_digest: plan.1,
+        };
+        let gate = view.gate_input(self.me(), &asked, number, Stage::Contribute, None, now);
+        let hidden = gate.hidden_sites_required().max(s.study.protection.min_hidden_sites);
+        let earlier = self.state.earlier_sets(&s.study.id, number, &s.study.dataset, run.first);
+        let set: BTreeSet<String> = run.contributors.iter().cloned().collect();
+        run.contributors.len() as u64 >= u64::from(s.study.minimum_contributors)
+            && gate.hidden_sites() >= hidden
+            && gate.close_sets().is_empty()
             && privacy::sets_compatible(&earlier, &set, self.charter.limits.min_hidden_sites)
     }
 }

@@ -92,7 +92,6 @@ impl Node {
         for id in ids {
             self.point_of(&id, "recorded, not noted");
             self.store.dequeue(&id)?;
-            self.protective.remove(&id);
         }
         self.head_at = now;
         self.cosign(&checkpoint, now)?;
@@ -108,7 +107,7 @@ impl Node {
             return self.keep_evidence("hub", &what, &[], now);
         }
         let again = self.cosigned.is_some_and(|c| c.size == size);
-        if again && now.saturating_sub(self.cosigned_at) < REFRESH {
+        if again && self.cosigned_at <= now && now.saturating_sub(self.cosigned_at) < REFRESH {
             return Ok(());
         }
         let me = self.me().to_string();

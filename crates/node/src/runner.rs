@@ -66,7 +66,7 @@ fn question_digest(question: &Question, secret: Option<Digest>) -> Result<Digest
     Ok(Digest::of(&bytes))
 }
 
-pub(crate) fn recipients(study: &Study) -> Vec<String> {
+fn recipients(study: &Study) -> Vec<String> {
     let member = |r: &Recipient| match r {
         Recipient::Member(m) => Some(m.clone()),
         Recipient::Outside(_) => None,

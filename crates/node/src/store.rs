@@ -121,7 +121,11 @@ impl Store {
         db.pragma_update(None, "synchronous", "FULL")?;
         db.execute_batch(SCHEMA)?;
         crate::private(path)?;
-        Ok(Store::over(db))
+        let store = Store::over(db);
+        // A process that died after it erased keys may have left them in the log.
+        store.truncate.set(true);
+        store.flush()?;
+        Ok(store)
     }
 
     fn over(db: Connection) -> Store {
@@ -215,9 +219,11 @@ impl Store {
             self.noted(self.db.execute_batch("commit"))?;
             self.open.set(false);
         }
-        if self.truncate.replace(false) {
-            // Erased keys must not live on in the log beside the file.
-            self.db.query_row("pragma wal_checkpoint(truncate)", [], |_| Ok(()))?;
+        // Erased keys must not live on in the log beside the file; what another reader holds up is tried again.
+        if self.truncate.get() {
+            let busy: i64 =
+                self.noted(self.db.query_row("pragma wal_checkpoint(truncate)", [], |r| r.get(0)))?;
+            self.truncate.set(busy != 0);
         }
         Ok(())
     }
@@ -334,6 +340,9 @@ impl Store {
         frames: &[(Egress, u32, Vec<u8>)],
         contribution: Option<&str>,
     ) -> Result<bool, NodeError> {
+        if frames.is_empty() {
+            return Ok(false);
+        }
         self.outgoing.set(true);
         self.together(|db| {
             if let (Some(question), Some((e, _, _))) = (contribution, frames.first()) {
@@ -516,18 +525,18 @@ impl Store {
 
     /// Statements to hand to the hub, oldest first: new ones, and those not recorded since they were last tried
     /// before `again` (milliseconds). Handing one in twice gives the same receipt.
-    pub fn queued(&self, again: i64) -> Result<Vec<(String, Vec<u8>)>, NodeError> {
-        let mut query = self
-            .db
-            .prepare_cached("select id, bytes from outbox where tried < ?1 order by rowid limit 64")?;
-        let rows = query.query_map([again.max(1)], |r| Ok((r.get(0)?, r.get(1)?)))?;
+    pub fn queued(&self, again: i64, now: i64) -> Result<Vec<(String, Vec<u8>)>, NodeError> {
+        let mut query = self.db.prepare_cached(
+            "select id, bytes from outbox where tried < ?1 or tried > ?2 order by rowid limit 64",
+        )?;
+        let rows = query.query_map([again.max(1), now], |r| Ok((r.get(0)?, r.get(1)?)))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
     /// Notes that a statement was handed in, and whether the hub promised it.
     pub fn tried(&self, id: &str, promised: bool, time: i64) -> Result<(), NodeError> {
         self.run(
-            "update outbox set tried = ?2, promised = max(promised, ?3) where id = ?1",
+            "update outbox set tried = ?2, promised = case when promised = 0 and ?3 then ?2 else promised end where id = ?1",
             params![id, time, promised],
         )?;
         Ok(())
@@ -537,7 +546,7 @@ impl Store {
     pub fn overdue(&self, time: i64) -> Result<Vec<String>, NodeError> {
         let mut query = self
             .db
-            .prepare_cached("select id from outbox where promised = 1 and tried < ?1 and time < ?1")?;
+            .prepare_cached("select id from outbox where promised > 1 and promised < ?1 and time < ?1")?;
         let rows = query.query_map([time], |r| r.get(0))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }

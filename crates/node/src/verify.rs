@@ -101,7 +101,10 @@ fn decide_again(
     let input: Option<GateInput> = record::canon::from_value(receipt.input.clone()).ok();
     let (now, asserted) = match &input {
         Some(input) => (input.now, asserted(input)),
-        None => (recorded, Asserted { me: member.to_string(), ..Asserted::default() }),
+        None => {
+            let version = policy::input::VERSION;
+            (recorded, Asserted { version, me: member.to_string(), ..Asserted::default() })
+        }
     };
     let lag = recorded.saturating_sub(now);
     if !(-60_000..=MAX_LAG).contains(&lag) {
@@ -141,6 +144,7 @@ fn asserted(input: &GateInput) -> Asserted {
         paused.insert(d.name.clone());
     }
     Asserted {
+        version: input.version,
         me: input.node.clone(),
         stopped: input.stopped,
         paused,

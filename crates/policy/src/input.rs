@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The version of this input's form.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
+/// The oldest form that is still decided again. Form 1 knew nothing of rows registered again under another name.
+pub const OLDEST: u32 = 1;
 
 /// The step of a study's life that is asked about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

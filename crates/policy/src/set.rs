@@ -1,6 +1,6 @@
 //! The policies in force at one node, and the decision.
 
-use crate::input::{GateInput, Stage, VERSION};
+use crate::input::{GateInput, OLDEST, Stage, VERSION};
 use crate::lint::{self, Owner, Reader};
 use crate::schedule::Schedule;
 use crate::verdict::{Determining, Verdict};
@@ -142,7 +142,7 @@ impl PolicySet {
     /// Whether these are the policies that the record has in force, in words if not.
     fn mismatches(&self, input: &GateInput) -> Vec<String> {
         let mut faults = Vec::new();
-        if input.version != VERSION {
+        if !(OLDEST..=VERSION).contains(&input.version) {
             faults.push(format!("gate input of version {}, this engine reads {VERSION}", input.version));
         }
         if input.charter.floor != self.floor {

@@ -37,6 +37,11 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// What aggregators send one another.
+    pub fn between_aggregators() -> impl Iterator<Item = Kind> {
+        [Kind::KeyPart, Kind::Verifier, Kind::Commitment].into_iter()
+    }
+
     /// Its number in a message's header.
     pub fn code(self) -> u8 {
         match self {

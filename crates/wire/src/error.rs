@@ -133,6 +133,7 @@ impl WireError {
             | Self::NotAdmitted { .. }
             | Self::Tls { .. }
             | Self::Broken { .. }
+            | Self::Malformed { .. }
             | Self::Timeout { .. } => true,
             Self::Refused { status, .. } => *status == 429 || *status >= 500,
             _ => false,

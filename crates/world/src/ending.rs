@@ -18,8 +18,6 @@ const LATEST: i64 = 45 * 60_000;
 const STANDSTILL: i64 = 130_000;
 /// As [`STANDSTILL`], where some were shown a second history and will not come back by themselves.
 const FORKED: i64 = 20_000;
-/// A run that is given up at all is given up within this time, simulated milliseconds.
-const LEFT_OPEN: i64 = 11 * 60_000;
 /// Looks at how things stand this often, simulated milliseconds.
 const LOOK: i64 = 2_000;
 
@@ -47,7 +45,6 @@ impl World {
     /// Runs on until it is quiet.
     pub(crate) fn come_to_rest(&mut self) {
         let end = self.t + LATEST;
-        self.left_open_after = self.t + LEFT_OPEN;
         let (mut size, mut since) = (0, self.t);
         while self.watch.broken.is_none() && self.t < end {
             self.run_for(LOOK);
@@ -104,7 +101,7 @@ impl World {
                 )
             );
             let closed = |run: &charter::Run| self.parties(s, &run.contributors).is_subset(&run.closed);
-            over && s.runs.values().all(closed) || (self.t > self.left_open_after && left_open(s))
+            over && s.runs.values().all(closed)
         })
     }
 
@@ -289,7 +286,6 @@ impl World {
                 Some(Phase::Lapsed) => "lapsed",
                 Some(Phase::Refused { .. }) => "refused",
                 _ if named => "waiting",
-                _ if s.as_ref().is_some_and(|s| left_open(s)) => "left open",
                 other => {
                     self.broke(
                         "every study reaches an end, or waits for somebody by name",
@@ -395,15 +391,6 @@ impl World {
         }
         Ok(())
     }
-}
-
-/// Whether the last run has all permits and nothing opened, and a contributor has taken its yes back: nobody starts it
-/// and nobody gives it up. A fault of the node that is known; a day on which it shows ends here and counts it.
-fn left_open(s: &StudyState) -> bool {
-    let Some(run) = s.runs.values().next_back() else { return false };
-    let permitted = run.may_open() && run.joined.contains_key(&s.study.collector);
-    let revoked = |m: &String| s.votes.get(m).is_some_and(|v| v.revoked.is_some());
-    permitted && run.release.is_none() && run.lost.is_none() && run.contributors.iter().any(revoked)
 }
 
 /// How a released table differs from the truth, if it does.

@@ -67,8 +67,6 @@ pub struct World {
     pub(crate) sabotage: Option<Sabotage>,
     /// How far clocks jump, milliseconds.
     pub(crate) widest: i64,
-    /// From then on a run that nobody has given up counts as left open.
-    pub(crate) left_open_after: i64,
 }
 
 /// How far clocks jump: two that are off against each other stay within what a stamp may be off.
@@ -129,7 +127,6 @@ impl World {
             counts: Counts::default(),
             sabotage: None,
             widest: WIDEST,
-            left_open_after: i64::MAX,
         };
         for m in 0..world.members.len() {
             world.start(m);

@@ -207,3 +207,58 @@ fn a_relay_that_swallows_a_stop_altogether_gets_what_had_left_before_it_and_no_m
     assert!(house.frames("opening").iter().all(|f| (f.place.stage, f.place.round) <= last));
     assert!(!house.released("fit") && house.frames("output").is_empty());
 }
+
+#[test]
+fn a_yes_taken_back_and_refused_by_the_relay_is_said_again_also_after_a_restart() {
+    let mut house = House::eight();
+    house.ask_and_approve("deaths", &count("deaths"));
+    house.until("the votes", |h| h.said("decision.vote@1").len() == 6);
+    house.cut.insert("it".into());
+    house.must("it", Command::DecideRefuse { study: "deaths".into() });
+    house.restart("it");
+    let now = house.now;
+    let node = house.nodes.get_mut("it").unwrap();
+    let queued = node.queued(now).unwrap();
+    let kind = |bytes: &[u8]| record::SignedStatement::from_bytes(bytes).unwrap().statement().r#type.clone();
+    let (id, _) =
+        queued.iter().find(|(_, bytes)| kind(bytes) == "decision.revoke@1").expect("it waits").clone();
+    node.answered(&id, Some("422: would be void"), now).unwrap();
+    assert!(
+        node.queued(now + 20_000).unwrap().iter().any(|(other, _)| *other == id),
+        "refused, and said again"
+    );
+    house.cut.clear();
+    house.now += 20_000;
+    house.settle();
+    assert!(house.said("decision.revoke@1").iter().any(|s| s.issuer == "it"));
+}
+
+/// A stop as a node says it, with another body.
+fn stop_with(house: &House, id: record::Digest, body: Vec<u8>) -> Vec<u8> {
+    let place = wire::Place { study: String::new(), run: 0, stage: 0, round: 0 };
+    let frame = wire::Frame::new("pl", "ch", "stop", house.pin(), place, id, body);
+    frame.sign(&house.node("pl").keys().sign()).unwrap().bytes().to_vec()
+}
+
+#[test]
+fn stops_by_the_hundred_or_of_another_form_are_not_kept() {
+    let mut house = House::eight();
+    let now = house.now;
+    let size =
+        |house: &House| std::fs::metadata(house.folder("ch").join("store.db-wal")).map_or(0, |m| m.len());
+    let large = stop_with(&house, record::Digest::of(b"x"), vec![b'x'; 1 << 20]);
+    house.nodes.get_mut("ch").unwrap().mail(1, &large, now).unwrap();
+    assert!(house.holds_against("ch", "pl", "a stop that is none"));
+    let before = size(&house);
+    for i in 0..400u32 {
+        let id = record::Digest::of(&i.to_be_bytes());
+        let body = format!("comity-stop/1 {id} {now}").into_bytes();
+        let frame = stop_with(&house, id, body);
+        house.nodes.get_mut("ch").unwrap().mail(u64::from(i) + 2, &frame, now).unwrap();
+    }
+    house.node("ch").flush().unwrap();
+    assert!(size(&house) - before < 200_000, "{} bytes", size(&house) - before);
+    // The first ones hold.
+    let status = house.cmd("ch", Command::Status);
+    assert_eq!(status.exit, 0);
+}
