@@ -22,7 +22,7 @@ pub const PROPOSE: &str = "charter.propose@1";
 /// Statement type that signs it.
 pub const SIGN: &str = "charter.sign@1";
 /// Most members: each has a line on every checkpoint.
-pub const MAX_MEMBERS: usize = 64;
+pub const MAX_MEMBERS: usize = 128;
 
 /// The sequencer and relay, as the charter names it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]

@@ -17,7 +17,7 @@ const ENTRIES: usize = 200;
 const BITS: u8 = 32;
 const STATEMENTS: usize = 3;
 /// A charter takes no more members.
-const MOST: usize = 64;
+const MOST: usize = 128;
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// Processor time of this thread where the system tells it.
