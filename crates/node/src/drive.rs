@@ -125,6 +125,10 @@ impl Node {
                 return self.give_up(&(id, number), "may not start", now);
             }
         }
+        if run.sealed.is_none() && !run.contributors.contains(&me) && s.has_live_yes(&me) {
+            // Left out of a set that is not sealed yet, and here after all.
+            self.be_ready(s, number, now)?;
+        }
         if aggregates && run.sealed.is_none() && !run.sets.contains_key(&me) {
             return self.sign_set(s, number, run, now);
         }

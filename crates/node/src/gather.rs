@@ -27,10 +27,8 @@ impl Node {
             return Ok(());
         }
         approved.sort();
-        let held = self.paused.contains(&s.study.dataset) || self.revoked.contains(&id);
-        if approved.iter().any(|m| m == self.me()) && !s.is_ready(self.me(), number) && !held {
-            let body = RunReady { study: id.clone(), run: number };
-            self.say_once(format!("ready/{id}/{number}"), RunReady::TYPE, &id, &body, now)?;
+        if approved.iter().any(|m| m == self.me()) {
+            self.be_ready(s, number, now)?;
         }
         let key = format!("set/{id}/{number}");
         if !s.study.aggregators.iter().any(|m| m == self.me()) || self.has_said(&key, now) {
@@ -39,15 +37,29 @@ impl Node {
         let ready: Vec<String> = approved.iter().filter(|m| s.is_ready(m, number)).cloned().collect();
         let (_, plan) = self.plan_at(&s.study, self.state.size)?;
         if ready != approved {
+            if !self.waited(&id, number, now) {
+                return Ok(());
+            }
             let mut draft = s.clone();
             draft.runs.insert(number, Run::new(ready.clone(), plan, self.state.size, now));
-            if !self.waited(&id, number, now) || !self.enough(&draft, number, now) {
+            if !self.enough(&draft, number, now) {
                 return Ok(());
             }
         }
         let kem = self.fresh_kem(&id, number)?;
         let body = RunSet { study: id.clone(), run: number, contributors: ready, plan, kem };
         self.say_once(key, RunSet::TYPE, &id, &body, now)
+    }
+
+    /// Says that this node is there for a run that is not sealed yet.
+    pub(crate) fn be_ready(&mut self, s: &StudyState, number: u32, now: i64) -> Result<(), NodeError> {
+        let id = s.study.id.clone();
+        let held = self.paused.contains(&s.study.dataset) || self.revoked.contains(&id);
+        if held || s.is_ready(self.me(), number) {
+            return Ok(());
+        }
+        let body = RunReady { study: id.clone(), run: number };
+        self.say_once(format!("ready/{id}/{number}"), RunReady::TYPE, &id, &body, now)
     }
 
     /// Signs the contributor set that the other aggregator signed first, if it is the one that the record gives.

@@ -161,8 +161,8 @@ impl Node {
             return Ok(());
         }
         let key = (id.to_string(), number);
-        let Some(mut local) = self.take_run(&key, &s, &run, now)? else { return Ok(()) };
-        let result = self.steps(&s, &run, &key, &mut local, now);
+        let Some(mut local) = self.take_run(&key, &s, run, now)? else { return Ok(()) };
+        let result = self.steps(&s, run, &key, &mut local, now);
         self.runs.insert(key, local);
         result
     }
@@ -358,12 +358,12 @@ impl Node {
                 now,
             );
         };
-        let Some(mut local) = self.take_run(&key, &s, &run, now)? else { return Ok(()) };
+        let Some(mut local) = self.take_run(&key, &s, run, now)? else { return Ok(()) };
         let known = local.plan.stages.get(slot.0 as usize).is_some_and(|st| slot.1 < st.max_rounds);
         let result = if !known || frame.context != local.plan_digest {
             self.keep_evidence(&frame.from, "a frame for a round that is not in the plan", &frame.body, now)
         } else if frame.kind == "contribution" {
-            self.take_contribution(&run, &mut local, slot, frame, now)
+            self.take_contribution(run, &mut local, slot, frame, now)
         } else if s.study.aggregators.contains(&frame.from) {
             let waiting = local.inbox.entry(slot).or_default();
             if waiting.iter().filter(|(_, from, _)| *from == frame.from).count() < MAX_WAITING {

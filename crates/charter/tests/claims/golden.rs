@@ -10,8 +10,10 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+/// A frozen record's name, and what made it.
+type Made = (&'static str, fn() -> Federation);
 /// The corpus: a new version adds a record, and changes none.
-const CORPUS: [(&str, fn() -> Federation); 2] = [("first", whole), ("left-out", left_out)];
+const CORPUS: [Made; 2] = [("first", whole), ("left-out", left_out)];
 
 fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{name}.record"))

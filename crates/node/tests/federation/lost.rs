@@ -141,3 +141,28 @@ fn a_relay_that_swallows_a_contributors_word_leaves_it_out_no_further_than_the_m
         }
     }
 }
+
+#[test]
+fn a_contributor_that_is_back_before_the_second_aggregator_signs_is_not_left_out() {
+    let mut house = with_a_lost_contributor(6);
+    house.asleep.insert("se".into());
+    house.now += 2 * MINUTE;
+    house.refresh();
+    house.settle();
+    assert_eq!(house.said("run.set@1").iter().map(|s| s.issuer.as_str()).collect::<Vec<_>>(), ["ch"]);
+    house.asleep.remove("de");
+    house.settle();
+    assert!(house.said("run.ready@1").iter().any(|s| s.issuer == "de"));
+    house.asleep.remove("se");
+    for _ in 0..3 {
+        house.now += 2 * MINUTE;
+        house.refresh();
+        house.settle();
+    }
+    house.no_errors();
+    let runs = &house.node("gb").state().studies["deaths"].runs;
+    assert_eq!(runs[&1].lost.as_deref(), Some("contributors left out"));
+    assert!(!runs[&1].may_open() && runs[&1].sealed.is_none());
+    assert_eq!(runs[&2].contributors.len(), 7);
+    assert!(house.released("deaths"), "{:?}", house.phase("deaths"));
+}
