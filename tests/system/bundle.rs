@@ -62,3 +62,16 @@ fn no_byte_of_a_bundle_can_be_changed_cut_off_or_added() {
     }
     comity(["bundle", "verify", &demo().bundle().display().to_string(), "--charter", &pin]).exits(0);
 }
+
+/// What was proved stays proved: floor, schedules, jurisdiction facts and gates may change, and a change that makes an
+/// honest bundle of before look broken fails here. A new form adds a file and changes none.
+#[test]
+fn a_bundle_of_an_earlier_version_stays_valid() {
+    let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/system/golden");
+    let file = |name: &str| golden.join(name).display().to_string();
+    let said =
+        comity(["bundle", "verify", &file("first.bundle"), "--charter", &file("first.digest")]).exits(0);
+    assert!(said.out.lines().any(|l| l.trim() == "VALID"), "{}", said.out);
+    let gates = said.out.lines().find(|l| l.trim_start().starts_with("gates")).unwrap();
+    assert!(gates.contains("decided again from the record") && gates.contains("all as recorded"), "{gates}");
+}
