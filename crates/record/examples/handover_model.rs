@@ -1,4 +1,10 @@
-//! Checks the hand-over in larger worlds than the tests do, and prints figures.
+//! Checks the hand-over in larger worlds than the tests do, and prints figures and the shortest way to break each
+//! claim that does not hold. A hub needs two entries or more to equivocate.
+//!
+//! ```sh
+//! cargo run --release -p comity-record --example handover_model -- --liars 1 --old-hub-lies --entries 3 --depth 40
+//! cargo run --release -p comity-record --example handover_model -- --liars 1 --rule 2
+//! ```
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code)]
 
 #[path = "../tests/record/handover/model.rs"]

@@ -65,6 +65,13 @@ fn two_hand_overs_one_after_the_other_undo_nothing_in_force() {
 }
 
 #[test]
+fn among_five_with_one_liar_and_seven_with_two_nothing_in_force_is_undone() {
+    let hub = Handover { notes: false, ..with_liar_and_equivocating_hub() };
+    holds(Handover { members: 5, ..hub.clone() });
+    holds(Handover { members: 7, faults: 2, liars: 2, ..hub });
+}
+
+#[test]
 fn the_largest_note_among_the_sign_offs_is_no_safe_base() {
     let (way, in_force) =
         breaks(Handover { rule: Rule::LargestNote, liars: 1, ..Handover::default() }, NO_CONFLICT);
