@@ -5,6 +5,7 @@ mod bundles;
 mod canonical;
 mod federation;
 mod golden;
+mod handover;
 mod hostile;
 mod logs;
 mod rosters;
