@@ -139,8 +139,9 @@ impl State {
             return Ok(Counted::Old);
         }
         note.names.insert(name);
-        let sealed =
-            size > self.sealed && record::log::is_sealed(&note.signed, &self.roster, self.sealed);
+        // Counted by name first: checking every signature again is for when there may be enough.
+        let maybe = size > self.sealed && note.names.len() >= self.roster.quorum() as usize;
+        let sealed = maybe && record::log::is_sealed(&note.signed, &self.roster, self.sealed);
         if sealed {
             self.sealed = size;
             self.trim();
