@@ -7,5 +7,7 @@ mod federation;
 mod golden;
 mod hostile;
 mod logs;
+mod receipts;
 mod rosters;
 mod trees;
+mod witnesses;
