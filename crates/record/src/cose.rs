@@ -146,7 +146,8 @@ impl CoseReceipt {
         }
         let head = &sign1.protected.header;
         let value = |label: Label| head.rest.iter().find(|(l, _)| *l == label).map(|(_, v)| v);
-        let number = |label: Label| value(label).and_then(Value::as_integer).and_then(|n| u64::try_from(n).ok());
+        let number =
+            |label: Label| value(label).and_then(Value::as_integer).and_then(|n| u64::try_from(n).ok());
         if head.alg != Some(coset::RegisteredLabelWithPrivate::Assigned(iana::Algorithm::EdDSA)) {
             return Err(malformed("another algorithm", "-8 (EdDSA) under label 1"));
         }
@@ -214,8 +215,7 @@ impl CoseReceipt {
         if self.sign1.protected.header.key_id != key.as_bytes() {
             return Err(invalid());
         }
-        let root =
-            root_of(&leaf_hash(leaf), self.index, self.size, &self.path).ok_or_else(invalid)?;
+        let root = root_of(&leaf_hash(leaf), self.index, self.size, &self.path).ok_or_else(invalid)?;
         self.sign1.verify_detached_signature(root.as_bytes(), b"", |signature, bytes| {
             let signature = <[u8; 64]>::try_from(signature).map_err(|_| invalid())?;
             key.verify_strict(bytes, &Signature::from_bytes(signature)).map_err(|_| invalid())
@@ -261,13 +261,15 @@ fn proof_in(sign1: &CoseSign1) -> Option<(u64, u64, Vec<Digest>)> {
     if encoded(&read).ok()? != *proof {
         return None;
     }
-    let [Value::Integer(size), Value::Integer(index), Value::Array(path)] = read.as_array()?.as_slice() else {
+    let [Value::Integer(size), Value::Integer(index), Value::Array(path)] = read.as_array()?.as_slice()
+    else {
         return None;
     };
     if path.len() > MAX_PATH {
         return None;
     }
-    let hashes = path.iter().map(|hash| Some(Digest::from_bytes(hash.as_bytes()?.as_slice().try_into().ok()?)));
+    let hashes =
+        path.iter().map(|hash| Some(Digest::from_bytes(hash.as_bytes()?.as_slice().try_into().ok()?)));
     Some((u64::try_from(*size).ok()?, u64::try_from(*index).ok()?, hashes.collect::<Option<_>>()?))
 }
 

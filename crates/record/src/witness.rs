@@ -164,7 +164,8 @@ impl AddCheckpoint {
         Note::from_bytes(note.as_bytes()).map_err(|_| malformed(note, expected))?;
         let (text, lines) = note.rsplit_once("\n\n").ok_or_else(|| malformed(note, expected))?;
         let text = format!("{text}\n");
-        let lines = lines.lines().filter_map(|l| signed_note::Signature::from_bytes(l.as_bytes()).ok()).collect();
+        let lines =
+            lines.lines().filter_map(|l| signed_note::Signature::from_bytes(l.as_bytes()).ok()).collect();
         let checkpoint =
             tlog_tiles::Checkpoint::from_bytes(text.as_bytes()).map_err(|_| malformed(&text, expected))?;
         let (size, root) = (checkpoint.size(), Digest::from_bytes(checkpoint.hash().0));

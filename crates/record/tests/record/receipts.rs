@@ -113,7 +113,10 @@ fn a_receipt_says_nothing_of_another_entry_and_nothing_under_another_key() {
     let own = &log.leaves[4].0;
     assert!(matches!(read.verify(&log.leaves[5].0, &key(1).public()), Err(ReceiptError::Statement { .. })));
     assert!(matches!(read.verify(b"no entry", &key(1).public()), Err(ReceiptError::Statement { .. })));
-    assert_eq!(read.verify(own, &key(2).public()).unwrap_err(), ReceiptError::Invalid { key: key(2).public() });
+    assert_eq!(
+        read.verify(own, &key(2).public()).unwrap_err(),
+        ReceiptError::Invalid { key: key(2).public() }
+    );
     // The same statement with another stamp is another entry.
     let signed = Entry::from_bytes(own).unwrap().signed;
     let restamped = Entry::new(5, signed).to_bytes();

@@ -40,7 +40,8 @@ fn seen(size: u64) -> Option<Seen> {
 }
 
 fn consider(body: &[u8], seen: Option<Seen>) -> Result<(Seen, String), WitnessError> {
-    let advance = witness().consider(&AddCheckpoint::parse(body)?, Some(&key(1).public()), seen, 1_700_000_000)?;
+    let advance =
+        witness().consider(&AddCheckpoint::parse(body)?, Some(&key(1).public()), seen, 1_700_000_000)?;
     Ok((advance.next(), advance.kept()))
 }
 
@@ -50,7 +51,8 @@ fn status(body: &[u8], seen: Option<Seen>) -> u16 {
 
 /// Key id of signed-note and tlog-cosignature, from their text.
 fn id(name: &str, kind: u8, key: &[u8; 32]) -> [u8; 4] {
-    let hash = Sha256::new().chain_update(name).chain_update("\n").chain_update([kind]).chain_update(key).finalize();
+    let hash =
+        Sha256::new().chain_update(name).chain_update("\n").chain_update([kind]).chain_update(key).finalize();
     hash[..4].try_into().unwrap()
 }
 
@@ -59,7 +61,12 @@ fn a_witness_cosigns_what_only_grew_and_the_line_verifies_by_the_words_of_the_sp
     for (old, size) in [(0, 1), (0, 9), (1, 9), (7, 9), (8, 9), (9, 9), (255, 700)] {
         let (next, line) = consider(&request(old, size), seen(old)).unwrap();
         assert_eq!(next, seen(size).unwrap());
-        let line = line.strip_suffix('\n').unwrap().strip_prefix("\u{2014} regulator.example/w1 ").unwrap().to_owned();
+        let line = line
+            .strip_suffix('\n')
+            .unwrap()
+            .strip_prefix("\u{2014} regulator.example/w1 ")
+            .unwrap()
+            .to_owned();
         let bytes = BASE64_STANDARD.decode(line).unwrap();
         let public = SigningKey::from_bytes(&[7; 32]).verifying_key();
         assert_eq!(bytes[..4], id("regulator.example/w1", 0x04, &public.to_bytes()));
@@ -93,7 +100,8 @@ fn what_a_log_sends_is_a_request_by_the_words_of_the_specification() {
         let expected = format!("{ORIGIN}\n300\n{}", BASE64_STANDARD.encode(oracle.root().as_bytes()));
         assert_eq!(text, expected);
         let line = lines.strip_suffix('\n').unwrap();
-        let signature = BASE64_STANDARD.decode(line.strip_prefix("\u{2014} comity/stroke ").unwrap()).unwrap();
+        let signature =
+            BASE64_STANDARD.decode(line.strip_prefix("\u{2014} comity/stroke ").unwrap()).unwrap();
         let public: VerifyingKey = SigningKey::from_bytes(&[1; 32]).verifying_key();
         assert_eq!(signature[..4], id(ORIGIN, 0x01, &public.to_bytes()));
         let signature = ed25519_dalek::Signature::from_slice(&signature[4..]).unwrap();
@@ -227,7 +235,9 @@ fn a_logs_key_is_read_as_hexadecimal_or_as_a_verifier_key_of_that_very_origin() 
     assert!(text.starts_with("comity/stroke+"));
     assert_eq!(log_key(ORIGIN, &text).unwrap(), public);
     assert_eq!(log_key(ORIGIN, &public.to_string()).unwrap(), public);
-    for wrong in ["", "a+b+c", &witness().verifier_key(), &text.replace("stroke", "other"), &text[..text.len() - 1]] {
+    for wrong in
+        ["", "a+b+c", &witness().verifier_key(), &text.replace("stroke", "other"), &text[..text.len() - 1]]
+    {
         assert!(log_key(ORIGIN, wrong).is_err(), "{wrong}");
     }
     signed_note::StandardVerifier::new(&text).unwrap();
