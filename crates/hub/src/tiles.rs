@@ -8,6 +8,7 @@
 //! **Threats.** Who controls the storage can withhold, and serve old or wrong bytes; readers verify everything against
 //! the signatures in the checkpoint, so it gains no more than that. Entries are never written here (A13).
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::future::Future;
 use std::io::{self, Write};
@@ -103,6 +104,8 @@ struct Folder {
     next: AtomicU64,
     /// held while the checkpoint is looked at and replaced
     replacing: Mutex<()>,
+    /// folders that survive a loss of power
+    durable: Mutex<BTreeSet<PathBuf>>,
     _lock: File,
 }
 
@@ -128,8 +131,13 @@ impl Files {
                 let _ = fs::remove_file(left.path());
             }
         }
-        let inner =
-            Folder { root: root.to_owned(), next: AtomicU64::new(0), replacing: Mutex::new(()), _lock: lock };
+        let inner = Folder {
+            root: root.to_owned(),
+            next: AtomicU64::new(0),
+            replacing: Mutex::new(()),
+            durable: Mutex::default(),
+            _lock: lock,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -156,10 +164,11 @@ impl Folder {
         Ok(path)
     }
 
-    /// The folder of a path, made durable up to the root.
+    /// The folder of a path, made and durable up to the root.
     fn folder_of(&self, target: &Path) -> io::Result<PathBuf> {
         let parent = target.parent().unwrap_or(&self.root).to_owned();
-        if !parent.exists() {
+        let mut durable = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
+        if !durable.contains(&parent) {
             fs::create_dir_all(&parent)?;
             for above in parent.ancestors().skip(1) {
                 File::open(above)?.sync_all()?;
@@ -167,25 +176,27 @@ impl Folder {
                     break;
                 }
             }
+            durable.insert(parent.clone());
         }
         Ok(parent)
     }
 
     fn put_new(&self, path: &str, bytes: &[u8]) -> io::Result<bool> {
         let target = self.root.join(path);
-        if target.exists() {
-            return Ok(fs::read(&target)? == bytes);
-        }
         let parent = self.folder_of(&target)?;
-        let staged = self.staged(bytes)?;
-        // A link, since a rename would replace what has come there meanwhile.
-        let linked = fs::hard_link(&staged, &target);
-        fs::remove_file(&staged)?;
-        match linked {
-            Ok(()) => File::open(parent)?.sync_all().map(|()| true),
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(fs::read(&target)? == bytes),
-            Err(e) => Err(e),
+        if !target.exists() {
+            let staged = self.staged(bytes)?;
+            // A link, since a rename would replace what has come there meanwhile.
+            let linked = fs::hard_link(&staged, &target);
+            fs::remove_file(&staged)?;
+            linked.or_else(|e| if e.kind() == io::ErrorKind::AlreadyExists { Ok(()) } else { Err(e) })?;
         }
+        if fs::read(&target)? != bytes {
+            return Ok(false);
+        }
+        // Also if it was there: who put it there may have died before this.
+        File::open(parent)?.sync_all()?;
+        Ok(true)
     }
 
     fn get(&self, path: &str) -> io::Result<Option<Vec<u8>>> {
@@ -199,15 +210,14 @@ impl Folder {
     fn replace(&self, path: &str, bytes: &[u8], old: Option<&Version>) -> io::Result<bool> {
         let _one = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.get(path)?;
-        if now.as_deref() == Some(bytes) {
-            return Ok(true);
-        }
-        if now.as_deref().map(version_of).as_ref() != old {
-            return Ok(false);
-        }
         let target = self.root.join(path);
         let parent = self.folder_of(&target)?;
-        fs::rename(self.staged(bytes)?, &target)?;
+        if now.as_deref() != Some(bytes) {
+            if now.as_deref().map(version_of).as_ref() != old {
+                return Ok(false);
+            }
+            fs::rename(self.staged(bytes)?, &target)?;
+        }
         File::open(parent)?.sync_all()?;
         Ok(true)
     }
@@ -458,9 +468,13 @@ async fn step<S: TileStore>(
         return Ok(false);
     }
     if published.is_none() {
-        *published = found(shared, store, size).await?;
+        *published = found(shared, store).await?;
     }
     let done = published.as_ref().map_or(0, |p| p.size);
+    if size < done {
+        // Cosignatures are kept lazily: a hub that was killed may have to collect those of its last checkpoint anew.
+        return Ok(false);
+    }
     // INVARIANT: a checkpoint is there only after all tiles of its tree.
     let mut puts = JoinSet::new();
     for path in TilePath::of_tree(size).into_iter().filter(|path| !covers(done, path)) {
@@ -488,29 +502,25 @@ fn covers(size: u64, path: &TilePath) -> bool {
     end_within(path, level, size).is_some()
 }
 
-/// What an earlier run left there, if it is this log's and no longer than this hub's.
-async fn found<S: TileStore>(
-    shared: &Arc<Shared>,
-    store: &Arc<S>,
-    sealed: u64,
-) -> Result<Option<Published>, Trouble> {
+/// What an earlier run left there, if it is a beginning of what this hub has.
+async fn found<S: TileStore>(shared: &Arc<Shared>, store: &Arc<S>) -> Result<Option<Published>, Trouble> {
     let Some((bytes, version)) = store.get(CHECKPOINT).await? else { return Ok(None) };
     let fatal = |reason: String| Trouble::Fatal(reason);
     let note = String::from_utf8(bytes).map_err(|e| fatal(format!("`{CHECKPOINT}`: {e}")))?;
     let read = SignedCheckpoint::parse(&note).map_err(|e| fatal(format!("`{CHECKPOINT}`: {e}")))?;
     let there = read.checkpoint();
-    let (origin, root) = {
+    let (origin, size, root) = {
         let state = shared.read();
-        (state.origin().to_owned(), state.tree.root_at(there.size()))
+        (state.origin().to_owned(), state.tree.size(), state.tree.root_at(there.size()))
     };
     if there.origin() != origin {
         return Err(fatal(format!("it holds the log `{}`, expected `{origin}`", there.origin())));
     }
     read.verify_hub(&shared.key.public()).map_err(|e| fatal(e.to_string()))?;
-    if there.size() > sealed || root != Ok(there.root()) {
+    if root != Ok(there.root()) {
         return Err(fatal(format!(
-            "the checkpoint of {} entries there is no beginning of this hub's {sealed} entries with a quorum; \
-             was this hub restored from an older copy, or is there a second one?",
+            "the checkpoint of {} entries there is no beginning of this hub's {size} entries; was this hub restored \
+             from an older copy, or is there a second one?",
             there.size()
         )));
     }

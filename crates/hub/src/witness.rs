@@ -214,10 +214,16 @@ async fn answer(inner: Arc<Inner>, request: Request<Incoming>) -> Answer {
     };
     match tokio::task::spawn_blocking(move || inner.cosign(&body)).await {
         Ok(Ok(line)) => web::answer(200, TEXT, line),
-        Ok(Err(Fault::Refused(e))) => match e.known_size() {
-            Some(size) => web::answer(e.status(), SIZE_TYPE, format!("{size}\n")),
-            None => web::answer(e.status(), TEXT, format!("{e}\n")),
-        },
+        Ok(Err(Fault::Refused(e))) => {
+            // Only what the log's own key signed comes this far.
+            if matches!(e, WitnessError::TwoRoots { .. } | WitnessError::Proof(_)) {
+                tracing::error!(reason = %e, "a log signed what does not go on from what was cosigned here");
+            }
+            match e.known_size() {
+                Some(size) => web::answer(e.status(), SIZE_TYPE, format!("{size}\n")),
+                None => web::answer(e.status(), TEXT, format!("{e}\n")),
+            }
+        }
         Ok(Err(Fault::Store(error))) => {
             tracing::error!(%error, "the witness's store failed; nothing was cosigned");
             web::answer(500, TEXT, "a fault of the witness\n")
@@ -261,11 +267,14 @@ impl Inner {
         let (key, seen) = known.unzip();
         let advance = self.witness.consider(&request, key.as_ref(), seen, time).map_err(Fault::Refused)?;
         let next = advance.next();
-        let size = i64::try_from(next.size).map_err(|_| Fault::Store("a size beyond 2^63".to_owned()))?;
-        tx.execute(
-            "update log set size = ?2, root = ?3 where origin = ?1",
-            params![request.origin(), size, next.root.as_bytes()],
-        )?;
+        // The same again changes nothing on disk, so that who repeats a request costs no write.
+        if seen != Some(next) {
+            let size = i64::try_from(next.size).map_err(|_| Fault::Store("a size beyond 2^63".to_owned()))?;
+            tx.execute(
+                "update log set size = ?2, root = ?3 where origin = ?1",
+                params![request.origin(), size, next.root.as_bytes()],
+            )?;
+        }
         wire::point::point("witness decided, not kept", "");
         tx.commit()?;
         wire::point::point("witness kept, not answered", "");

@@ -212,6 +212,33 @@ async fn published_files_prove_the_log_and_a_hub_that_starts_again_catches_up() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hub_that_died_before_it_kept_a_quorum_takes_no_published_checkpoint_back() {
+    let (dir, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut members = pair();
+    let (served, _) = federation(dir.path(), &mut members).await;
+    let task = publishing(&served.hub, Files::open(out.path()).unwrap());
+    let size = seal(&served, &mut members).await;
+    let at = out.path().join("checkpoint");
+    let note = published(size, || std::fs::read(&at).ok()).await;
+    served.hub.stop();
+    soon(task).await.unwrap().unwrap();
+    soon(served.task).await.unwrap().unwrap();
+    drop(served.hub);
+    let store = rusqlite::Connection::open(dir.path().join("hub.db")).unwrap();
+    store.execute("delete from cosignature", []).unwrap();
+    drop(store);
+
+    let served = serve(Hub::open(dir.path()).unwrap()).await;
+    let task = publishing(&served.hub, Files::open(out.path()).unwrap());
+    members[0].client(&served).submit(&members[0].note("next")).await.unwrap();
+    assert_eq!(std::fs::read_to_string(&at).unwrap(), note);
+    let size = seal(&served, &mut members).await;
+    published(size, || std::fs::read(&at).ok()).await;
+    served.hub.stop();
+    soon(task).await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn publishing_to_a_bucket_that_fails_now_and_then_arrives() {
     let dir = tempfile::tempdir().unwrap();
     let mut members = pair();
