@@ -1,6 +1,6 @@
 //! Commands and their arguments.
 
-use crate::join;
+use crate::{join, outside};
 use clap::{Args, Parser, Subcommand};
 use node::control::{Command, Reply};
 use node::{Config, NodeError};
@@ -52,6 +52,40 @@ enum Noun {
     /// A study's file for an auditor.
     #[command(subcommand)]
     Bundle(BundleVerb),
+    /// An outside witness: it cosigns that a log only grew, and reads no entry.
+    #[command(subcommand)]
+    Witness(WitnessVerb),
+}
+
+#[derive(Subcommand)]
+enum WitnessVerb {
+    /// Makes a witness's folder and key; prints what logs are told of it.
+    Init {
+        /// The folder.
+        dir: PathBuf,
+        /// The name on its cosignatures, for example `regulator.example/w1`.
+        #[arg(long)]
+        name: String,
+    },
+    /// Makes a log known.
+    AddLog {
+        /// The folder.
+        dir: PathBuf,
+        /// The log's origin, for example `comity/stroke`.
+        #[arg(long)]
+        origin: String,
+        /// The log's key: 64 hexadecimal characters, or a verifier key.
+        #[arg(long)]
+        key: String,
+    },
+    /// Serves it until interrupted.
+    Serve {
+        /// The folder.
+        dir: PathBuf,
+        /// Where to listen, plain HTTP.
+        #[arg(long, default_value = "127.0.0.1:7500")]
+        listen: String,
+    },
 }
 
 #[derive(Args)]
@@ -86,6 +120,15 @@ enum HubVerb {
         /// Where to listen.
         #[arg(long, default_value = "127.0.0.1:7400")]
         listen: String,
+        /// Where anybody may read checkpoints and hash tiles, plain HTTP; nowhere by default.
+        #[arg(long, value_name = "ADDR")]
+        public: Option<String>,
+        /// Where tiles are published too: a folder, by default `tiles` in the hub's, or `s3://BUCKET/PREFIX`.
+        #[arg(long, value_name = "DIR|s3://BUCKET/PREFIX", num_args = 0..=1, default_missing_value = "")]
+        tiles: Option<String>,
+        /// The certificates of the authorities that a bucket is known by, in PEM; by default the system's.
+        #[arg(long, value_name = "FILE", requires = "tiles")]
+        roots: Option<PathBuf>,
     },
 }
 
@@ -309,6 +352,39 @@ enum RecordVerb {
         #[command(flatten)]
         at: At,
     },
+    /// Writes the receipt of a statement, for readers that speak COSE; the entry goes beside it, in `FILE.entry`.
+    #[command(subcommand_negates_reqs = true, args_conflicts_with_subcommands = true)]
+    Receipt {
+        #[command(subcommand)]
+        verb: Option<ReceiptVerb>,
+        /// The node's folder.
+        #[arg(long, env = "COMITY_NODE", value_name = "DIR", required = true)]
+        node: Option<PathBuf>,
+        /// As a COSE receipt (RFC 9942), which is the one form there is.
+        #[arg(long)]
+        cose: bool,
+        /// The statement's id.
+        #[arg(long, value_name = "ID", required = true)]
+        statement: Option<String>,
+        /// The file.
+        #[arg(long, value_name = "FILE", required = true)]
+        out: Option<PathBuf>,
+    },
+}
+
+#[derive(Subcommand)]
+enum ReceiptVerb {
+    /// Verifies a receipt, offline.
+    Verify {
+        /// The receipt.
+        file: PathBuf,
+        /// The entry with the statement.
+        #[arg(long, value_name = "FILE")]
+        statement: PathBuf,
+        /// The log's key, from a source that you trust: 64 hexadecimal characters, or a verifier key.
+        #[arg(long)]
+        key: String,
+    },
 }
 
 #[derive(Subcommand)]
@@ -422,6 +498,15 @@ fn dispatch(noun: Noun, json: bool) -> Result<Option<Reply>, NodeError> {
             RecordVerb::List { at, from } => call(&at.node, Command::RecordList { from })?,
             RecordVerb::Show { at, index } => call(&at.node, Command::RecordShow { index })?,
             RecordVerb::Verify { at } => call(&at.node, Command::RecordVerify)?,
+            RecordVerb::Receipt { verb: Some(ReceiptVerb::Verify { file, statement, key }), .. } => {
+                outside::receipt_verify(&file, &statement, &key)?
+            }
+            RecordVerb::Receipt { node: Some(node), statement: Some(statement), out: Some(out), .. } => {
+                runtime()?.block_on(outside::receipt_export(&node, &statement, &out))?
+            }
+            RecordVerb::Receipt { .. } => {
+                return Err(NodeError::Input("expected --node, --statement and --out".to_string()));
+            }
         },
         Noun::Bundle(verb) => match verb {
             BundleVerb::Export { at, study, out } => {
@@ -431,6 +516,14 @@ fn dispatch(noun: Noun, json: bool) -> Result<Option<Reply>, NodeError> {
                 call(&at.node, Command::BundleExport { study, out })?
             }
             BundleVerb::Verify { file, charter } => bundle_verify(&file, charter.as_deref())?,
+        },
+        Noun::Witness(verb) => match verb {
+            WitnessVerb::Init { dir, name } => outside::witness_init(&dir, &name)?,
+            WitnessVerb::AddLog { dir, origin, key } => outside::witness_add_log(&dir, &origin, &key)?,
+            WitnessVerb::Serve { dir, listen } => {
+                runtime()?.block_on(outside::witness_serve(&dir, &listen))?;
+                return Ok(None);
+            }
         },
     };
     Ok(Some(reply))
@@ -469,8 +562,9 @@ fn hub_verb(verb: HubVerb) -> Result<Option<Reply>, NodeError> {
         HubVerb::Init { dir, federation, operator, jurisdiction } => {
             join::hub_init(&dir, &federation, &operator, &jurisdiction).map(Some)
         }
-        HubVerb::Serve { dir, listen } => {
-            runtime()?.block_on(join::hub_serve(&dir, &listen))?;
+        HubVerb::Serve { dir, listen, public, tiles, roots } => {
+            let outside = join::Outside { public, tiles, roots };
+            runtime()?.block_on(join::hub_serve(&dir, &listen, &outside))?;
             Ok(None)
         }
     }

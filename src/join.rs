@@ -58,18 +58,32 @@ pub fn hub_init(
     Ok(Reply::yes(part.clone(), json!({ "charter_part": part })))
 }
 
+/// What of a hub is shown outside its federation.
+pub struct Outside {
+    /// where the public may read checkpoints and tiles
+    pub public: Option<String>,
+    /// where tiles are published: a folder or `s3://BUCKET/PREFIX`
+    pub tiles: Option<String>,
+    /// the authorities that are trusted when a bucket is called
+    pub roots: Option<std::path::PathBuf>,
+}
+
 /// Serves a hub until interrupted. Prints where it listens.
-pub async fn hub_serve(dir: &Path, listen: &str) -> Result<(), NodeError> {
+pub async fn hub_serve(dir: &Path, at: &str, outside: &Outside) -> Result<(), NodeError> {
     let hub = hub::Hub::open(dir).map_err(|e| NodeError::Input(e.to_string()))?;
-    let listener = tokio::net::TcpListener::bind(listen)
-        .await
-        .map_err(|e| NodeError::Input(format!("cannot listen on `{listen}`: {e}")))?;
-    let addr = listener.local_addr().map_err(|e| NodeError::Input(e.to_string()))?;
-    {
-        use std::io::Write;
-        let mut out = std::io::stdout();
-        let _ = writeln!(out, "hub {} listens on {addr}", hub.origin());
-        let _ = out.flush();
+    let (listener, addr) = listen(at).await?;
+    let public = match &outside.public {
+        Some(at) => Some(listen(at).await?),
+        None => None,
+    };
+    if let Some(place) = &outside.tiles {
+        publish(&hub, dir, place, outside.roots.as_deref())?;
+    }
+    told(&format!("hub {} listens on {addr}", hub.origin()));
+    if let Some((listener, addr)) = public {
+        told(&format!("the public reads on {addr}"));
+        let hub = hub.clone();
+        tokio::spawn(async move { hub.serve_public(listener).await });
     }
     let stopper = hub.clone();
     tokio::spawn(async move {
@@ -77,6 +91,46 @@ pub async fn hub_serve(dir: &Path, listen: &str) -> Result<(), NodeError> {
         stopper.stop();
     });
     hub.serve(listener).await.map_err(|e| NodeError::Input(e.to_string()))
+}
+
+/// Publishes tiles beside serving. A place that holds something else stops that alone, and is told.
+fn publish(hub: &hub::Hub, dir: &Path, place: &str, roots: Option<&Path>) -> Result<(), NodeError> {
+    let fault = |e: hub::HubError| NodeError::Input(e.to_string());
+    let hub = hub.clone();
+    if place.starts_with("s3://") {
+        let web = hub::Web::new(roots).map_err(fault)?;
+        let objects = hub::tiles::Objects::s3(place, &web).map_err(fault)?;
+        tokio::spawn(async move { stopped(hub.publish_tiles(objects).await) });
+    } else {
+        let folder = if place.is_empty() { dir.join("tiles") } else { place.into() };
+        let files = hub::tiles::Files::open(&folder).map_err(fault)?;
+        tokio::spawn(async move { stopped(hub.publish_tiles(files).await) });
+    }
+    Ok(())
+}
+
+fn stopped(outcome: Result<(), hub::HubError>) {
+    if let Err(e) = outcome {
+        use std::io::Write;
+        let _ = writeln!(std::io::stderr(), "error: {e}");
+    }
+}
+
+/// Opens a listener; gives where.
+pub async fn listen(at: &str) -> Result<(tokio::net::TcpListener, std::net::SocketAddr), NodeError> {
+    let listener = tokio::net::TcpListener::bind(at)
+        .await
+        .map_err(|e| NodeError::Input(format!("cannot listen on `{at}`: {e}")))?;
+    let addr = listener.local_addr().map_err(|e| NodeError::Input(e.to_string()))?;
+    Ok((listener, addr))
+}
+
+/// Prints a line at once, for who waits for it.
+pub fn told(line: &str) {
+    use std::io::Write;
+    let mut out = std::io::stdout();
+    let _ = writeln!(out, "{line}");
+    let _ = out.flush();
 }
 
 /// Resolves on interrupt or termination.

@@ -3,6 +3,7 @@
 mod cli;
 mod demo;
 mod join;
+mod outside;
 mod pooled;
 
 use clap::Parser;

@@ -88,6 +88,26 @@ pub(crate) fn count(
     }
 }
 
+/// The COSE receipt of the statement with the id `text`, once a quorum has cosigned a tree that holds it.
+pub(crate) fn receipt(state: &State, key: &record::SecretKey, text: &str) -> Result<Vec<u8>, Refusal> {
+    let shown = || text.chars().take(80).collect::<String>();
+    let id: Digest = text.parse().map_err(|_| {
+        Refusal::new(400, "this is not a statement's id", shown(), "64 lower-case hex characters")
+    })?;
+    let size = state.sealed();
+    let none = || {
+        Refusal::new(
+            404,
+            "there is no receipt of this statement",
+            shown(),
+            format!("a statement in the tree of {size} entries that a quorum cosigned"),
+        )
+    };
+    let index = state.ids.get(&id).map(|(index, _)| *index).filter(|index| *index < size).ok_or_else(none)?;
+    // INVARIANT: the root of a checkpoint that this key signed, so a receipt shows no second history.
+    record::CoseReceipt::issue(state.origin(), &state.tree, size, (index, id), key).map_err(|_| none())
+}
+
 /// A frame as it came; it may be large, so this is done before anything is looked up.
 pub(crate) fn decoded(body: &[u8]) -> Result<SignedFrame, Refusal> {
     SignedFrame::decode(body).map_err(|e| {

@@ -54,4 +54,23 @@ pub enum HubError {
     /// The listener or TLS.
     #[error(transparent)]
     Wire(#[from] WireError),
+    /// The public web cannot be called.
+    #[error("no TLS for the public web: {0}")]
+    Web(String),
+    /// What is published elsewhere is not this log. Fatal for publishing; the hub goes on.
+    #[error("publishing to `{place}` has stopped: {reason}; look at what is there before you start it again")]
+    Publishing {
+        /// where tiles are published
+        place: String,
+        /// what is wrong there
+        reason: String,
+    },
+    /// A folder of a witness that cannot be used.
+    #[error("witness in `{path}`: {reason}")]
+    Witness {
+        /// the folder
+        path: PathBuf,
+        /// what is wrong
+        reason: String,
+    },
 }

@@ -18,6 +18,7 @@ use wire::{MAX_FRAME_BODY, Peer};
 
 use crate::calls::{self, member, stopping};
 use crate::ledger::{self, Done, Order};
+use crate::public::end_within;
 use crate::writer::Job;
 use crate::{Shared, store};
 
@@ -38,6 +39,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route(&format!("{}/{{digest}}", api::BLOB), get(get_blob))
         .route(api::MAIL, post(post_mail).get(get_mail))
         .route(api::CHECKPOINT, get(checkpoint))
+        .route(&format!("{}/{{statement}}", crate::RECEIPT), get(receipt))
         .route("/tile/{*path}", get(tile))
         .fallback(nothing_here)
         .method_not_allowed_fallback(nothing_here)
@@ -195,6 +197,21 @@ async fn checkpoint(Held(hub): Held<Arc<Shared>>, Extension(peer): Extension<Pee
     }
 }
 
+/// The COSE receipt of a statement, over the largest tree that a quorum cosigned.
+async fn receipt(
+    Held(hub): Held<Arc<Shared>>,
+    Extension(peer): Extension<Peer>,
+    Path(statement): Path<String>,
+) -> Answer {
+    hub.charge(&peer, false)?;
+    member(&peer)?;
+    let bytes = calls::receipt(&hub.read(), &hub.key, &statement)?;
+    let mut answer = Response::new(Body::from(bytes));
+    let content_type = axum::http::HeaderValue::from_static(record::cose::CONTENT_TYPE);
+    answer.headers_mut().insert(axum::http::header::CONTENT_TYPE, content_type);
+    Ok(answer)
+}
+
 async fn tile(
     Held(hub): Held<Arc<Shared>>,
     Extension(peer): Extension<Peer>,
@@ -212,16 +229,11 @@ async fn tile(
     };
     let path: TilePath =
         format!("tile/{path}").parse().map_err(|e: record::TreeError| unknown(e.to_string()))?;
-    let (level, size) = match path.kind {
-        TileKind::Hashes(level) => (u32::from(level), hub.read().published()),
-        TileKind::Entries => (0, hub.read().published()),
-    };
-    let end = path.index.checked_mul(256).and_then(|start| start.checked_add(u64::from(path.width)));
-    let within = end.is_some_and(|end| size.checked_shr(8 * level).unwrap_or(0) >= end);
-    let Some(end) = end.filter(|_| within) else { return Err(unknown(path.to_string())) };
     let bytes = match path.kind {
-        TileKind::Hashes(_) => hub.read().tree.tile(&path).map_err(|e| unknown(e.to_string()))?,
+        TileKind::Hashes(_) => hub.read().hash_tile(&path).ok_or_else(|| unknown(path.to_string()))?,
         TileKind::Entries => {
+            let size = hub.read().published();
+            let end = end_within(&path, 0, size).ok_or_else(|| unknown(path.to_string()))?;
             let start = end - u64::from(path.width);
             let mut found: Vec<Vec<u8>> = Vec::new();
             while (found.len() as u64) < end - start {
@@ -245,7 +257,7 @@ impl Shared {
         allowance.charge(peer, statement, self.up())
     }
 
-    fn queue(&self, job: Job) -> Result<(), Refusal> {
+    pub(crate) fn queue(&self, job: Job) -> Result<(), Refusal> {
         let jobs = self.jobs.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let sent = jobs.as_ref().map(|jobs| jobs.try_send(job).is_ok());
         match sent {

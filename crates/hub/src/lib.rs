@@ -27,8 +27,14 @@ mod files;
 mod http;
 mod ledger;
 mod limits;
+mod public;
+mod s3;
 mod state;
 mod store;
+pub mod tiles;
+mod web;
+pub mod witness;
+mod witnesses;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -52,6 +58,8 @@ use files::Seeds;
 use ledger::Ledger;
 use limits::{Allowance, Mailbox};
 use state::State;
+pub use web::Web;
+pub use witnesses::OutsideWitness;
 use writer::{Job, Writer};
 
 /// Jobs that may wait for the writer; beyond it callers are told to come later.
@@ -60,6 +68,9 @@ const QUEUE: usize = 4096;
 const LARGE: usize = 32;
 /// For how long a frame that was posted is known again, ms.
 const REMEMBER: i64 = 7 * 24 * 3_600_000;
+
+/// Where members ask for the COSE receipt of a statement: `GET`, with the statement's id behind it.
+pub const RECEIPT: &str = "/v1/receipt";
 
 /// Milliseconds since the epoch, UTC.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
@@ -361,7 +372,7 @@ fn restore(
     Ok((state, last_time))
 }
 
-fn system_clock() -> i64 {
+pub(crate) fn system_clock() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

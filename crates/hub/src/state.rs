@@ -187,6 +187,21 @@ impl State {
         self.text(self.published)
     }
 
+    /// The log's name.
+    pub(crate) fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// The largest checkpoint with a quorum, with all its cosignatures.
+    pub(crate) fn sealed_note(&self) -> Option<String> {
+        self.text(self.sealed).filter(|_| self.sealed > 0)
+    }
+
+    /// The latest checkpoint, to be shown to witnesses.
+    pub(crate) fn latest_signed(&self) -> Option<SignedCheckpoint> {
+        self.notes.get(&self.published).map(|note| note.signed.clone())
+    }
+
     fn text(&self, size: u64) -> Option<String> {
         self.notes.get(&size).map(|note| note.signed.to_note())
     }

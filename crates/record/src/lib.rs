@@ -25,6 +25,8 @@
 //! | who counts, and how many must | [`roster`] |
 //! | when something may take effect | [`log`] |
 //! | how an outsider checks it years later | [`bundle`] |
+//! | how a witness outside sees that it only grew | [`witness`] |
+//! | what a reader of COSE is shown | [`cose`] |
 //!
 //! # Example: two members, one charter, one proof
 //!
@@ -93,6 +95,7 @@
 pub mod bundle;
 pub mod canon;
 pub mod checkpoint;
+pub mod cose;
 pub mod digest;
 pub mod electorate;
 pub mod entry;
@@ -105,10 +108,12 @@ pub mod roster;
 pub mod statement;
 pub mod term;
 pub mod tree;
+pub mod witness;
 
 pub use bundle::{Bundle, BundleError, BundleReport, Finding, Pin};
 pub use canon::{CanonError, Value};
 pub use checkpoint::{Checkpoint, CheckpointError, Cosignature, CosignKeys, SignedCheckpoint};
+pub use cose::{CoseReceipt, ReceiptError};
 pub use digest::{Digest, DigestError, salted};
 pub use electorate::{Electorate, Group, Scheme};
 pub use entry::{Entry, EntryError};

@@ -4,5 +4,9 @@
 mod desk;
 mod life;
 mod members;
+mod outside;
+mod plain;
 mod relay;
 mod sequencer;
+mod storage;
+mod witnesses;

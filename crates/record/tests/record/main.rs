@@ -8,5 +8,7 @@ mod golden;
 mod handover;
 mod hostile;
 mod logs;
+mod receipts;
 mod rosters;
 mod trees;
+mod witnesses;
