@@ -25,6 +25,7 @@
 //! | who counts, and how many must | [`roster`] |
 //! | when something may take effect | [`log`] |
 //! | how an outsider checks it years later | [`bundle`] |
+//! | how a few entries are proved without the others | [`proof`] |
 //!
 //! # Example: two members, one charter, one proof
 //!
@@ -96,6 +97,7 @@ pub mod entry;
 pub mod keys;
 pub mod log;
 pub mod names;
+pub mod proof;
 pub mod roster;
 pub mod statement;
 pub mod tree;
@@ -108,6 +110,7 @@ pub use entry::{Entry, EntryError};
 pub use keys::{KeyError, PublicKey, SecretKey, Signature};
 pub use log::{InForce, Log, LogError, Pending, Standing};
 pub use names::is_party_id;
+pub use proof::{Included, Proof, ProofError, Proved};
 pub use roster::{HubInfo, MemberKeys, Roster, Why};
 pub use statement::{SignedStatement, Statement, StatementError, StatementSignature};
 pub use tree::{Tree, TreeError};
