@@ -76,6 +76,8 @@ pub struct Node {
     pub(crate) stopped: bool,
     /// Set when the record cannot be followed any further; nothing runs.
     pub(crate) halted: Option<String>,
+    /// Attested states, and the snapshot that this node began with.
+    pub(crate) attesting: crate::attest::Attesting,
     /// How often frames were withdrawn.
     withdrawals: u64,
     /// Digest of the state at a size.
@@ -144,6 +146,7 @@ impl Node {
             head_at: 0,
             stopped,
             halted: None,
+            attesting: Default::default(),
             withdrawals: 0,
             digest: Default::default(),
             memo: Default::default(),
@@ -151,6 +154,7 @@ impl Node {
             ledger: wire::Ledger::default(),
         };
         node.said = node.store.said()?.into_iter().map(|(name, id, time)| (name, (id, time))).collect();
+        node.begin_from_snapshot()?;
         node.load()?;
         Ok(node)
     }
@@ -349,6 +353,15 @@ impl Node {
         tracing::warn!(from, what, "kept as evidence");
         self.store
             .add_evidence(&Evidence { time: now, from: from.to_string(), what: what.to_string() }, frame)
+    }
+
+    /// Follows the record no further: nothing runs any more, and frames not yet handed over are withdrawn.
+    pub(crate) fn halt(&mut self, why: String) -> Result<(), NodeError> {
+        tracing::error!("halted: {why}");
+        self.halted = Some(why);
+        self.store.withdraw_undelivered()?;
+        self.withdrawals += 1;
+        Ok(())
     }
 
     /// Stops this node at once: nothing leaves any more, frames not yet handed over are withdrawn, the others are

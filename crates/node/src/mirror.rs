@@ -159,9 +159,10 @@ impl Node {
             if let charter::Status::Void(why) = self.state.apply(entry) {
                 tracing::warn!(index, why, "void statement");
             }
+            self.attesting.passed(&self.store, &self.state, entry)?;
         }
         self.in_force = Some(evidence);
-        Ok(())
+        self.heed_attests()
     }
 
     /// A record that began with another charter than the one that this node signed is not followed.
