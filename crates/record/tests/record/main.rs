@@ -7,5 +7,6 @@ mod federation;
 mod golden;
 mod hostile;
 mod logs;
+mod proofs;
 mod rosters;
 mod trees;
