@@ -8,7 +8,7 @@
 //! before this node has folded the same entries itself and come to the same root.
 
 use crate::NodeError;
-use crate::control::Reply;
+use crate::control::{Command, Reply};
 use crate::core::Node;
 use crate::store::Store;
 use charter::body::StateAttest;
@@ -151,12 +151,33 @@ impl Node {
         Ok(Reply::yes(text, data))
     }
 
+    /// Refuses what this member's people may not say on the word of a snapshot; stops and withdrawals always may.
+    pub(crate) fn may_say(&self, command: &Command) -> Result<(), NodeError> {
+        let begins = matches!(
+            command,
+            Command::PolicyAdopt { .. }
+                | Command::PolicyConfirm { .. }
+                | Command::DatasetAdd { .. }
+                | Command::DatasetResume { .. }
+                | Command::StudySubmit { .. }
+                | Command::DecideApprove { .. }
+                | Command::Resume
+        );
+        match self.attesting.unverified_below() {
+            Some(size) if begins => Err(NodeError::Input(format!(
+                "this node began from a snapshot and has not verified the record below {size} yet; wait for that"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// Begins from the snapshot in this node's folder, if there is one whose record was not verified before.
     pub(crate) fn begin_from_snapshot(&mut self) -> Result<(), NodeError> {
         let path = self.dir.join(SNAPSHOT);
         let bytes = match std::fs::read(&path) {
             Ok(bytes) => bytes,
-            Err(_) => return Ok(()),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(NodeError::io(&path, e)),
         };
         if self.store.meta(VERIFIED)?.is_some() {
             return Ok(());

@@ -57,6 +57,7 @@ impl Node {
     }
 
     fn answer(&mut self, command: Command, now: i64) -> Result<Reply, NodeError> {
+        self.may_say(&command)?;
         match command {
             Command::Status => self.status(now),
             Command::Statement { id } => self.statement(&id),

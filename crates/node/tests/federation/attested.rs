@@ -201,6 +201,8 @@ fn a_node_begins_from_a_snapshot_reads_at_once_and_runs_nothing_before_it_has_ve
     assert!(shown.text.contains("released"), "{}", shown.text);
     let reply = house.cmd("gb", Command::RecordProve { study: "deaths".into(), out });
     assert!(reply.exit == 2 && reply.text.contains("has not verified the record"), "{}", reply.text);
+    let reply = house.cmd("gb", Command::DatasetResume { name: "ist".into() });
+    assert!(reply.exit == 2 && reply.text.contains("has not verified the record"), "{}", reply.text);
     let now = house.now;
     house.nodes.get_mut("gb").unwrap().tick(now).unwrap();
     assert!(house.node("gb").queued(now).unwrap().is_empty(), "nothing is said from a snapshot alone");
