@@ -164,6 +164,10 @@ enum NodeVerb {
         /// The HTTP proxy on the way there, `http://[USER:PASSWORD@]HOST:PORT`; without it the node connects directly.
         #[arg(long, value_name = "URL")]
         proxy: Option<String>,
+        /// A snapshot to begin from, as `comity record snapshot` writes it: to be read at once, while the record is
+        /// fetched and verified.
+        #[arg(long, value_name = "FILE")]
+        snapshot: Option<PathBuf>,
     },
     /// Serves the node until interrupted.
     Serve {
@@ -347,10 +351,43 @@ enum RecordVerb {
         /// Its index.
         index: u64,
     },
-    /// Recomputes everything that this node holds of it.
+    /// Recomputes everything that this node holds of it; with a file, verifies that one, offline.
     Verify {
+        /// A study's file, small or whole.
+        file: Option<PathBuf>,
+        /// The charter's digest, from a source that you trust.
+        #[arg(long, requires = "file")]
+        charter: Option<String>,
+        /// The node's folder.
+        #[arg(long, env = "COMITY_NODE", value_name = "DIR", required_unless_present = "file")]
+        node: Option<PathBuf>,
+    },
+    /// Writes a study's small file: what a quorum attests of it.
+    Prove {
         #[command(flatten)]
         at: At,
+        /// The study.
+        #[arg(long)]
+        study: String,
+        /// The file; `STUDY.proof` by default.
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+    /// Writes a snapshot of the state that a quorum attests.
+    Snapshot {
+        #[command(flatten)]
+        at: At,
+        /// The file.
+        #[arg(long, default_value = "comity.snapshot")]
+        out: PathBuf,
+    },
+    /// Verifies a snapshot, offline.
+    CheckSnapshot {
+        /// The file.
+        file: PathBuf,
+        /// The charter's digest, from a source that you trust.
+        #[arg(long)]
+        charter: Option<String>,
     },
     /// Writes the receipt of a statement, for readers that speak COSE; the entry goes beside it, in `FILE.entry`.
     #[command(subcommand_negates_reqs = true, args_conflicts_with_subcommands = true)]
@@ -497,7 +534,6 @@ fn dispatch(noun: Noun, json: bool) -> Result<Option<Reply>, NodeError> {
         Noun::Record(verb) => match verb {
             RecordVerb::List { at, from } => call(&at.node, Command::RecordList { from })?,
             RecordVerb::Show { at, index } => call(&at.node, Command::RecordShow { index })?,
-            RecordVerb::Verify { at } => call(&at.node, Command::RecordVerify)?,
             RecordVerb::Receipt { verb: Some(ReceiptVerb::Verify { file, statement, key }), .. } => {
                 outside::receipt_verify(&file, &statement, &key)?
             }
@@ -506,6 +542,23 @@ fn dispatch(noun: Noun, json: bool) -> Result<Option<Reply>, NodeError> {
             }
             RecordVerb::Receipt { .. } => {
                 return Err(NodeError::Input("expected --node, --statement and --out".to_string()));
+            }
+            RecordVerb::Verify { file: Some(file), charter, .. } => file_verify(&file, charter.as_deref())?,
+            RecordVerb::Verify { node: Some(node), .. } => call(&node, Command::RecordVerify)?,
+            RecordVerb::Verify { .. } => {
+                return Err(NodeError::Input("name a file, or a node with --node".into()));
+            }
+            RecordVerb::Prove { at, study, out } => {
+                let out = absolute(&out.unwrap_or_else(|| PathBuf::from(format!("{study}.proof"))))?;
+                call(&at.node, Command::RecordProve { study, out })?
+            }
+            RecordVerb::Snapshot { at, out } => {
+                call(&at.node, Command::RecordSnapshot { out: absolute(&out)? })?
+            }
+            RecordVerb::CheckSnapshot { file, charter } => {
+                let pin = pinned(charter.as_deref())?;
+                let bytes = std::fs::read(&file).map_err(|e| NodeError::io(&file, e))?;
+                node::attest::check_snapshot(&bytes, pin)
             }
         },
         Noun::Bundle(verb) => match verb {
@@ -529,8 +582,22 @@ fn dispatch(noun: Noun, json: bool) -> Result<Option<Reply>, NodeError> {
     Ok(Some(reply))
 }
 
-fn bundle_verify(file: &Path, charter: Option<&str>) -> Result<Reply, NodeError> {
-    let pin = match charter {
+fn absolute(file: &Path) -> Result<String, NodeError> {
+    Ok(std::path::absolute(file).map_err(|e| NodeError::io(file, e))?.display().to_string())
+}
+
+/// Verifies a study's file, whichever of the two it is.
+fn file_verify(file: &Path, charter: Option<&str>) -> Result<Reply, NodeError> {
+    let bytes = std::fs::read(file).map_err(|e| NodeError::io(file, e))?;
+    if charter::proof::is_study_proof(&bytes) {
+        return Ok(node::attest::verify_proof(&bytes, pinned(charter)?));
+    }
+    bundle_verify(file, charter)
+}
+
+/// The digest given with `--charter`, as it is or in a file.
+fn pinned(charter: Option<&str>) -> Result<Option<record::Digest>, NodeError> {
+    Ok(match charter {
         None => None,
         Some(text) => {
             // A file that holds the digest does as well, so that it need not be typed.
@@ -544,7 +611,11 @@ fn bundle_verify(file: &Path, charter: Option<&str>) -> Result<Reply, NodeError>
                     .map_err(|_| NodeError::Input(format!("--charter: found `{text}`, {expected}")))?,
             )
         }
-    };
+    })
+}
+
+fn bundle_verify(file: &Path, charter: Option<&str>) -> Result<Reply, NodeError> {
+    let pin = pinned(charter)?;
     let bytes = std::fs::read(file).map_err(|e| NodeError::io(file, e))?;
     if bytes.first() != Some(&b'{') {
         let start: String = String::from_utf8_lossy(&bytes).chars().take(16).collect();
@@ -578,8 +649,10 @@ fn node_verb(verb: NodeVerb) -> Result<Option<Reply>, NodeError> {
             let fragment = node::config::init(&at.node, &config)?;
             Reply::yes(fragment.clone(), serde_json::json!({ "member": config.id, "charter_part": fragment }))
         }
-        NodeVerb::Join { at, charter, hub, proxy } => {
-            join::node_join(&at.node, &charter, &hub, proxy.as_deref())?
+        NodeVerb::Join { at, charter, hub, proxy, snapshot } => {
+            let from = snapshot.map(|file| join::snapshot(&charter, &file)).transpose()?;
+            let reply = join::node_join(&at.node, &charter, &hub, proxy.as_deref())?;
+            join::keep_snapshot(&at.node, from, reply)?
         }
         NodeVerb::Serve { at } => {
             runtime()?.block_on(node::service::serve(&at.node, join::interrupted()))?;

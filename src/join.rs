@@ -198,3 +198,25 @@ pub fn node_join(dir: &Path, charter: &Path, hub: &str, proxy: Option<&str>) -> 
         json!({ "charter": digest.to_string(), "federation": parsed.federation, "hub": hub, "proxy": through }),
     ))
 }
+
+/// Reads a snapshot that a quorum of this charter's members attested; gives its bytes and size.
+pub fn snapshot(charter: &Path, file: &Path) -> Result<(Vec<u8>, u64), NodeError> {
+    let text = std::fs::read_to_string(charter).map_err(|e| NodeError::io(charter, e))?;
+    let digest = Charter::parse(&charter.display().to_string(), &text)?.digest()?;
+    let bytes = std::fs::read(file).map_err(|e| NodeError::io(file, e))?;
+    let (_, attested) = charter::snapshot::verify(&bytes, Some(digest))
+        .map_err(|e| NodeError::Input(format!("{}: {e}", file.display())))?;
+    Ok((bytes, attested.size))
+}
+
+/// Keeps the snapshot that a node begins from, once it has joined.
+pub fn keep_snapshot(dir: &Path, from: Option<(Vec<u8>, u64)>, reply: Reply) -> Result<Reply, NodeError> {
+    let Some((bytes, size)) = from else { return Ok(reply) };
+    let path = dir.join(node::attest::SNAPSHOT);
+    std::fs::write(&path, bytes).map_err(|e| NodeError::io(&path, e))?;
+    let text = format!(
+        "{}\nit begins from a snapshot after {size} entries; nothing runs before it has verified them itself",
+        reply.text
+    );
+    Ok(Reply { text, ..reply })
+}

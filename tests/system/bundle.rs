@@ -63,6 +63,46 @@ fn no_byte_of_a_bundle_can_be_changed_cut_off_or_added() {
     comity(["bundle", "verify", &demo().bundle().display().to_string(), "--charter", &pin]).exits(0);
 }
 
+/// The files of a small federation, as its member wrote them.
+fn small(name: &str) -> String {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/charter/tests/proofs");
+    folder.join(name).display().to_string()
+}
+
+#[test]
+fn a_small_proof_is_verified_offline_and_says_up_to_where_it_speaks() {
+    let (file, pin) = (small("attested.proof"), small("attested.digest"));
+    let said = comity(["record", "verify", &file, "--charter", &pin]).exits(0);
+    let said = said.says("speaks up to entry 71").says("attested by").says("released at entry");
+    assert!(said.out.lines().any(|l| l.trim() == "VALID"), "{}", said.out);
+    let said = comity(["record", "verify", &file]).exits(1).says("UNPINNED").says("consistent, but unpinned");
+    assert!(!said.out.lines().any(|l| l.trim() == "VALID"));
+    comity(["record", "verify", &file, "--charter", &"0".repeat(64)]).exits(1).says("BROKEN");
+    let data = comity(["record", "verify", &file, "--charter", &pin, "--json"]).exits(0).json();
+    assert_eq!((&data["form"], &data["size"], &data["votes_yes"]), (&"small".into(), &72.into(), &9.into()));
+    let dir = scratch();
+    let touched = dir.path().join("touched.proof").display().to_string();
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[4000] ^= 1;
+    std::fs::write(&touched, bytes).unwrap();
+    comity(["record", "verify", &touched, "--charter", &pin])
+        .exits(1)
+        .says("the file was changed or cut off");
+}
+
+#[test]
+fn one_command_verifies_a_studys_file_in_either_form_and_a_snapshot_has_its_own() {
+    let bundle = demo().bundle().display().to_string();
+    comity(["record", "verify", &bundle, "--charter", &demo().pin()]).exits(0).says("VALID");
+    let (file, pin) = (small("attested.snapshot"), small("attested.digest"));
+    comity(["record", "check-snapshot", &file, "--charter", &pin]).exits(0).says("speaks up to entry 71");
+    comity(["record", "check-snapshot", &file]).exits(1).says("UNPINNED");
+    comity(["record", "check-snapshot", &small("attested.proof")])
+        .exits(1)
+        .says("expected `comity-snapshot/1`");
+    comity(["record", "verify", &file]).exits(2).says("expected a bundle");
+}
+
 /// What was proved stays proved: floor, schedules, jurisdiction facts and gates may change, and a change that makes an
 /// honest bundle of before look broken fails here. A new form adds a file and changes none.
 #[test]

@@ -288,3 +288,65 @@ body! {
         run: u32,
     }
 }
+body! {
+    /// A member's node has folded the record up to a size and found this state: proofs and snapshots hang on it once a
+    /// quorum has said the same.
+    StateAttest, "state.attest@1" {
+        /// Entries folded.
+        size: u64,
+        /// Root of the map of the state after them.
+        root: Digest,
+        /// Version of the protocol that was active then.
+        version: u32,
+    }
+}
+body! {
+    /// A member asks for the next version of the protocol, and says thereby that its node knows it.
+    ProtocolActivate, "protocol.activate@1" {
+        /// The version, one more than the active one.
+        version: u32,
+    }
+}
+
+/// The latest version of the protocol that this build knows.
+pub const KNOWN_VERSION: u32 = 1;
+
+/// Every statement type that this build knows, with the version of the protocol that it belongs to: before that is
+/// active, a statement of the type is void as one of an unknown type.
+///
+/// All types so far are of version 1, so that no federation has to activate anything to use them. A build from before
+/// a type finds it unknown and void: members that run such builds and newer ones side by side attest different states,
+/// and the fewer of them halt. A type that must not part them belongs to the next version.
+pub const VERSIONS: &[(&str, u32)] = &[
+    (CharterPropose::TYPE, 1),
+    (CharterSign::TYPE, 1),
+    (PolicyFloor::TYPE, 1),
+    (ScheduleAdopt::TYPE, 1),
+    (ScheduleConfirm::TYPE, 1),
+    (DictionaryRegister::TYPE, 1),
+    (DatasetRegister::TYPE, 1),
+    (DatasetPause::TYPE, 1),
+    (DatasetResume::TYPE, 1),
+    (NodeStop::TYPE, 1),
+    (NodeResume::TYPE, 1),
+    (StudySubmit::TYPE, 1),
+    (GateReceipt::TYPE, 1),
+    (DecisionVote::TYPE, 1),
+    (DecisionRevoke::TYPE, 1),
+    (RunSet::TYPE, 1),
+    (RunReady::TYPE, 1),
+    (RunJoin::TYPE, 1),
+    (RoundCommit::TYPE, 1),
+    (RunVerdict::TYPE, 1),
+    (ReleasePublish::TYPE, 1),
+    (RunLost::TYPE, 1),
+    (RunClose::TYPE, 1),
+    (StateAttest::TYPE, 1),
+    (ProtocolActivate::TYPE, 1),
+];
+
+/// The version of the protocol that a statement type belongs to; a type that this build does not know belongs to none
+/// that can be active here.
+pub fn version_of(r#type: &str) -> u32 {
+    VERSIONS.iter().find(|(known, _)| *known == r#type).map_or(u32::MAX, |(_, version)| *version)
+}

@@ -11,6 +11,8 @@ use study::document::{Document, Fault, quoted};
 
 /// Longest charter as people write it, bytes: its canonical form must fit into one entry of the record.
 pub const MAX_BYTES: usize = 65_536;
+/// After how many entries members attest the state, where the charter does not say.
+pub const SNAPSHOT_EVERY: u32 = 1024;
 
 /// The agreement that every member signs. People write it as TOML; its digest is taken over canonical JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +33,9 @@ pub struct Charter {
     /// How many members may lie without the record being forked; by default floor((n-1)/3).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub faults: Option<u32>,
+    /// After how many entries members attest the state; by default 1024.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot_every: Option<u32>,
     /// The sequencer and relay.
     pub hub: Hub,
     /// Decision on access to data.
@@ -304,12 +309,25 @@ impl Charter {
                 return broken(&[table, key], format!("{key} `{value}`"), format!("1 to {most}"));
             }
         }
+        if let Some(every) = self.snapshot_every {
+            // Each time every member says one statement: closer together, they would go on for ever by themselves.
+            let least = n.saturating_mul(4);
+            if !(least..=1_048_576).contains(&every) {
+                let expected = format!("{least} (four for each member) to 1048576");
+                return broken(&["snapshot_every"], format!("snapshot_every `{every}`"), expected);
+            }
+        }
         match self.faults {
             Some(f) if f >= n.div_ceil(2) => {
                 broken(&["faults"], format!("faults `{f}`"), "fewer than half of the members")
             }
             _ => None,
         }
+    }
+
+    /// After how many entries members attest the state.
+    pub fn snapshot_every(&self) -> u64 {
+        u64::from(self.snapshot_every.unwrap_or(SNAPSHOT_EVERY)).max(1)
     }
 
     /// The member with this id.

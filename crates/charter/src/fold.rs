@@ -8,7 +8,11 @@ use crate::state::{
 use record::{Digest, Entry, Roster, Statement};
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+
+/// What an entry is after the fold has stopped.
+static BEYOND: LazyLock<Status> =
+    LazyLock::new(|| Status::Void("of a protocol version that this build does not know".into()));
 
 /// How far clocks may be apart, milliseconds: the stamp of an entry may lie that much before its own validity.
 const SKEW: i64 = 60_000;
@@ -30,8 +34,12 @@ fn body<T: DeserializeOwned>(statement: &Statement) -> Result<T, String> {
 impl State {
     /// Folds the next entry. Entries come in order; the caller has checked signatures of the log, not of the
     /// statement: that is checked here, so that every node voids the same statements. A void statement changes the
-    /// size, the time, its status and, if its issuer signed it, `seen`; nothing else.
+    /// size, the time, its status and, if its issuer signed it, `seen`; nothing else. After the fold has stopped
+    /// ([`State::stopped_at`]) nothing changes any more, the size neither.
     pub fn apply(&mut self, entry: &Entry) -> &Status {
+        if self.stopped_at().is_some() {
+            return &BEYOND;
+        }
         let index = self.size;
         self.size += 1;
         self.time = self.time.max(entry.time);
@@ -98,6 +106,9 @@ impl State {
         if time >= sunset && !protective {
             return void("after the charter's sunset");
         }
+        if version_of(&statement.r#type) > self.protocol {
+            return void("unknown type");
+        }
         match statement.r#type.as_str() {
             PolicyFloor::TYPE => self.policy_floor(statement),
             ScheduleAdopt::TYPE => self.schedule_adopt(index, statement),
@@ -128,6 +139,8 @@ impl State {
             ReleasePublish::TYPE => self.release_publish(index, statement),
             RunLost::TYPE => self.run_lost(index, statement),
             RunClose::TYPE => self.run_close(statement),
+            StateAttest::TYPE => self.state_attest(index, statement),
+            ProtocolActivate::TYPE => self.protocol_activate(statement),
             _ => void("unknown type"),
         }
     }
@@ -749,6 +762,50 @@ impl State {
         }
         if !run.closed.insert(statement.issuer.clone()) {
             return void("closed before");
+        }
+        Ok(())
+    }
+
+    fn state_attest(&mut self, index: u64, statement: &Statement) -> Fold {
+        let attest: StateAttest = body(statement)?;
+        let every = self.charter.as_ref().ok_or("charter not in force")?.snapshot_every();
+        if attest.size == 0 || !attest.size.is_multiple_of(every) {
+            return void("not a size at which the state is attested");
+        }
+        if attest.size > index {
+            return void("attests a state that was not there yet");
+        }
+        if attest.version == 0 || attest.version > self.protocol {
+            return void("of a protocol version that was not active");
+        }
+        let said = (attest.root, attest.version);
+        let attests = self.attests.entry(attest.size).or_default();
+        if attests.by.contains_key(&statement.issuer) {
+            return void("attested before");
+        }
+        attests.by.insert(statement.issuer.clone(), said);
+        // Those who are members now: of who was one at that size, the record up to here says nothing any more.
+        let alike = attests.by.iter().filter(|(m, s)| **s == said && self.roster.members.contains_key(*m));
+        if attests.agreed.is_none() && alike.count() >= self.roster.quorum() as usize {
+            attests.agreed = Some((attest.root, index));
+        }
+        Ok(())
+    }
+
+    fn protocol_activate(&mut self, statement: &Statement) -> Fold {
+        let activate: ProtocolActivate = body(statement)?;
+        if Some(activate.version) != self.protocol.checked_add(1) {
+            return void("not the next protocol version");
+        }
+        let asked = self.asked.entry(activate.version).or_default();
+        if !asked.insert(statement.issuer.clone()) {
+            return void("asked before");
+        }
+        let now = asked.iter().filter(|m| self.roster.members.contains_key(*m)).count();
+        if now >= self.roster.quorum() as usize {
+            // Active from the next index: whoever does not know it folds no further.
+            self.asked.remove(&activate.version);
+            self.protocol = activate.version;
         }
         Ok(())
     }

@@ -13,6 +13,9 @@
 pub mod body;
 pub mod document;
 pub mod fold;
+pub mod map;
+pub mod proof;
+pub mod snapshot;
 pub mod state;
 
 pub use document::{Charter, DataAccess, Hub, Instrument, Limits, Member, Seat, SeatRole};

@@ -20,7 +20,7 @@ pub enum Status {
 /// Everything that the record says up to an index. A pure function of the entries.
 #[derive(Clone, Serialize)]
 pub struct State {
-    /// Version of these rules.
+    /// Version of these rules that is active.
     pub protocol: u32,
     /// Entries folded.
     pub size: u64,
@@ -52,10 +52,28 @@ pub struct State {
     pub statuses: Vec<Status>,
     /// Ids of statements seen; a repeat means nothing.
     pub seen: BTreeSet<Digest>,
+    /// What members attested of the state, by size. Left out of the digest while nobody has, so that records from
+    /// before keep theirs.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub attests: BTreeMap<u64, Attests>,
+    /// Members that ask for a version of the protocol that is not active yet. Left out of the digest likewise.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub asked: BTreeMap<u32, BTreeSet<String>>,
+}
+
+/// What members attested of the state at one size.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Attests {
+    /// Root and version by member.
+    pub by: BTreeMap<String, (Digest, u32)>,
+    /// The root that a quorum said, and the index of the statement that completed it.
+    pub agreed: Option<(Digest, u64)>,
 }
 
 /// A country schedule at a member.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ScheduleState {
     /// The regime, for example `EU`.
     pub regime: String,
@@ -72,7 +90,8 @@ pub struct ScheduleState {
 }
 
 /// A registered dataset.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Dataset {
     /// Its owner.
     pub owner: String,
@@ -118,7 +137,8 @@ pub enum VoteChoice {
 }
 
 /// A vote as counted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Vote {
     /// The choice.
     pub choice: VoteChoice,
@@ -133,7 +153,8 @@ pub struct Vote {
 }
 
 /// A gate receipt as folded: the verdict that the node recorded, never evaluated here.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Receipt {
     /// The verdict.
     pub allow: bool,
@@ -344,7 +365,31 @@ impl State {
             run_order: Vec::new(),
             statuses: Vec::new(),
             seen: BTreeSet::new(),
+            attests: BTreeMap::new(),
+            asked: BTreeMap::new(),
         }
+    }
+
+    /// The index at which the fold has stopped, because the record has activated a version of the protocol that this
+    /// build does not know: what is said from there on has a meaning that only a newer build can tell.
+    pub fn stopped_at(&self) -> Option<u64> {
+        (self.protocol > crate::body::KNOWN_VERSION).then_some(self.size)
+    }
+
+    /// Why the fold has stopped, in words.
+    pub fn stopped_because(&self) -> Option<String> {
+        self.stopped_at().map(|index| {
+            format!(
+                "the record has activated protocol version {} before entry {index}, this build knows up to {}: upgrade",
+                self.protocol,
+                crate::body::KNOWN_VERSION
+            )
+        })
+    }
+
+    /// The largest size at which a quorum attested one root, and that root.
+    pub fn attested(&self) -> Option<(u64, Digest)> {
+        self.attests.iter().rev().find_map(|(size, a)| a.agreed.map(|(root, _)| (*size, root)))
     }
 
     /// Whether every member has signed the charter.

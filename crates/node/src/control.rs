@@ -108,6 +108,18 @@ pub enum Command {
     },
     /// Recomputes everything that this node holds of the record.
     RecordVerify,
+    /// A study's small proof.
+    RecordProve {
+        /// The study.
+        study: String,
+        /// Where to write it.
+        out: String,
+    },
+    /// A snapshot of the attested state.
+    RecordSnapshot {
+        /// Where to write it.
+        out: String,
+    },
     /// The study's bundle.
     BundleExport {
         /// The study.

@@ -66,6 +66,8 @@ pub struct Node {
     pub(crate) revoked: BTreeSet<String>,
     /// Stopped by its own operator.
     pub(crate) stopped: bool,
+    /// Attested states, and the snapshot that this node began with.
+    pub(crate) attesting: crate::attest::Attesting,
     /// How often frames were withdrawn.
     withdrawals: u64,
     /// Digest of the state at a size.
@@ -130,6 +132,7 @@ impl Node {
             paused,
             revoked,
             stopped,
+            attesting: Default::default(),
             withdrawals: 0,
             digest: Default::default(),
             memo: Default::default(),
@@ -137,6 +140,7 @@ impl Node {
             ledger: wire::Ledger::default(),
         };
         node.said = node.store.said()?.into_iter().map(|(name, id, time)| (name, (id, time))).collect();
+        node.begin_from_snapshot()?;
         node.load()?;
         Ok(node)
     }
@@ -335,6 +339,15 @@ impl Node {
         tracing::warn!(from, what, "kept as evidence");
         self.store
             .add_evidence(&Evidence { time: now, from: from.to_string(), what: what.to_string() }, frame)
+    }
+
+    /// Follows the record no further: nothing runs any more, and frames not yet handed over are withdrawn.
+    pub(crate) fn halt(&mut self, why: String) -> Result<(), NodeError> {
+        tracing::error!("halted: {why}");
+        self.member.halted = Some(why);
+        self.store.withdraw_undelivered()?;
+        self.withdrawals += 1;
+        Ok(())
     }
 
     /// Stops this node at once: nothing leaves any more, frames not yet handed over are withdrawn, the others are

@@ -24,10 +24,15 @@ impl Node {
         if self.member.halted.is_some() {
             return Ok(());
         }
+        // What a snapshot says is for reading until the record has said it too.
+        if !self.verify_snapshot()? {
+            return Ok(());
+        }
         if !self.state.in_force() {
             return self.sign_charter(now);
         }
         self.publish_floor(now)?;
+        self.attest(now)?;
         // Once a stop is on the record, the record says how long it holds.
         let seen = &self.state.seen;
         let waited = !self.heard_stops.is_empty();

@@ -9,6 +9,7 @@
 //! Trust: the node believes the record only up to the largest size for which it holds a quorum of cosignatures,
 //! and after it has folded every entry itself. It believes nothing that the hub says beyond that.
 
+pub mod attest;
 pub mod config;
 pub mod control;
 pub mod core;

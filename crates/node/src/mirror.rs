@@ -165,7 +165,8 @@ impl Node {
             if let charter::Status::Void(why) = self.state.apply(entry) {
                 tracing::warn!(index, why, "void statement");
             }
+            self.attesting.passed(&self.store, &self.state, entry)?;
         }
-        Ok(())
+        self.heed_attests()
     }
 }

@@ -95,6 +95,9 @@ impl Node {
         if let Some(why) = &self.member.halted {
             return Err(format!("the node has halted: {why}"));
         }
+        if let Some(size) = self.attesting.unverified_below() {
+            return Err(format!("from a snapshot, record not yet verified below {size}"));
+        }
         if self.stopped {
             return Err("the node is stopped by its operator".into());
         }

@@ -73,6 +73,9 @@ fn refold(entries: &[Entry]) -> Result<(State, Gates), NodeError> {
             }
         }
     }
+    if let Some(why) = state.stopped_because() {
+        return Err(NodeError::Record(why));
+    }
     Ok((state, gates))
 }
 

@@ -57,6 +57,7 @@ impl Node {
     }
 
     fn answer(&mut self, command: Command, now: i64) -> Result<Reply, NodeError> {
+        self.may_say(&command)?;
         match command {
             Command::Status => self.status(now),
             Command::Statement { id } => self.statement(&id),
@@ -91,6 +92,8 @@ impl Node {
             Command::RecordList { from } => self.record_list(from),
             Command::RecordShow { index } => self.record_show(index),
             Command::RecordVerify => self.record_verify(),
+            Command::RecordProve { study, out } => self.record_prove(&study, Path::new(&out)),
+            Command::RecordSnapshot { out } => self.record_snapshot(Path::new(&out)),
             Command::BundleExport { study, out } => self.bundle_export(&study, Path::new(&out), now),
             Command::Egress { since } => self.egress_report(since),
             Command::Stop => {
@@ -116,6 +119,8 @@ impl Node {
             "watermark_age_ms": age, "state": digest.to_string(), "stopped": self.stopped, "halted": self.member.halted,
             "paused": self.paused, "evidence": evidence,
             "quorum": self.member.log.roster().quorum(), "members": self.charter.members.len(),
+            "attested": self.state.attested().map(|(size, root)| json!({ "size": size, "root": root.to_string() })),
+            "unverified_below": self.attesting.unverified_below(),
             "unwatched": true, "hub": self.config.hub, "proxy": self.config.proxy.as_ref().map(ToString::to_string),
         });
         let mut text = format!(
@@ -139,6 +144,12 @@ impl Node {
             let _ = writeln!(text, "  hub          {hub}, through the proxy {proxy}");
         }
         let _ = writeln!(text, "  watch        unwatched: no member serves checkpoints outside the hub yet");
+        if let Some((size, root)) = self.state.attested() {
+            let _ = writeln!(text, "  attested     state root {root} after {size} entries");
+        }
+        if let Some(size) = self.attesting.unverified_below() {
+            let _ = writeln!(text, "  FROM A SNAPSHOT, record not yet verified below {size}: nothing runs");
+        }
         if self.stopped {
             let _ = writeln!(text, "  STOPPED by its operator");
         }

@@ -17,7 +17,8 @@ const MAX_DEPTH: usize = 4;
 const MAX_NAMES: usize = 256;
 
 /// Whose cosignature it is, and under which keys.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Cosigner {
     /// Ed25519 key of its cosignatures.
     pub key: PublicKey,
@@ -96,7 +97,8 @@ impl Group {
 }
 
 /// Who counts over a range of sizes, and whose signature makes a checkpoint there.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Electorate {
     /// Members by party id. Suspended ones are not among them.
     pub members: BTreeMap<String, Cosigner>,

@@ -27,6 +27,7 @@
 //! | how an outsider checks it years later | [`bundle`] |
 //! | how a witness outside sees that it only grew | [`witness`] |
 //! | what a reader of COSE is shown | [`cose`] |
+//! | how a few entries are proved without the others | [`proof`] |
 //!
 //! # Example: two members, one charter, one proof
 //!
@@ -104,6 +105,7 @@ pub mod log;
 pub mod member;
 pub mod names;
 pub mod postquantum;
+pub mod proof;
 pub mod roster;
 pub mod statement;
 pub mod term;
@@ -123,6 +125,7 @@ pub use member::{Member, MemberError, Shelf};
 pub use names::is_party_id;
 pub use postquantum::{MlPublicKey, MlSecretKey};
 pub use roster::{Change, HubInfo, MemberKeys, Roster, Rotate, Why, WitnessInfo};
+pub use proof::{Included, Proof, ProofError, Proved};
 pub use statement::{SignedStatement, Statement, StatementError, StatementSignature};
 pub use term::{Opening, SignOff, TermError};
 pub use tree::{Tree, TreeError};

@@ -81,7 +81,8 @@ pub struct HubInfo {
 }
 
 /// A member's keys, one for each use, so that none can be made to sign for another.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct MemberKeys {
     /// Signs statements.
     pub sign: PublicKey,
@@ -211,7 +212,8 @@ pub struct Rotate {
 }
 
 /// A key that may have been another's over a range of the record.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Compromise {
     /// Whose.
     pub member: String,
@@ -224,16 +226,27 @@ pub struct Compromise {
 }
 
 /// Who counts for checkpoints of at least `from` entries, until the next era.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Era {
     /// Smallest size.
     pub from: u64,
     /// Who counts.
+    #[serde(serialize_with = "shared", deserialize_with = "unshared")]
     pub electorate: Arc<Electorate>,
 }
 
+fn shared<S: serde::Serializer>(electorate: &Arc<Electorate>, to: S) -> Result<S::Ok, S::Error> {
+    electorate.as_ref().serialize(to)
+}
+
+fn unshared<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Arc<Electorate>, D::Error> {
+    Electorate::deserialize(from).map(Arc::new)
+}
+
 /// A proposed change.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Proposal {
     /// What would change.
     pub change: Change,
@@ -331,7 +344,8 @@ impl Why {
 }
 
 /// Members, keys and quorum, as the log so far says.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Roster {
     /// Digest of the canonical bytes of the charter that was proposed first.
     pub charter_digest: Option<Digest>,
@@ -800,6 +814,11 @@ impl Roster {
         self.compromises.iter().any(|c| {
             c.member == member && (c.since..c.until).contains(&index) && !c.reaffirmed.contains(&index)
         })
+    }
+
+    /// Whether there is more to it than the charter and who signed it: changes, or proposals of any.
+    pub fn has_changed(&self) -> bool {
+        !self.acted.is_empty()
     }
 
     /// The keys of a member, suspended or not.

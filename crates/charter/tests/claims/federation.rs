@@ -12,6 +12,8 @@ pub const MEMBERS: [&str; 9] = ["gb", "it", "pl", "nl", "se", "no", "ch", "au", 
 pub const START: i64 = 1_767_225_600_000;
 pub const HOUR: i64 = 3_600_000;
 pub const DAY: i64 = 24 * HOUR;
+/// After how many entries the state is attested where a test asks for it.
+pub const EVERY: u32 = 36;
 pub const FLOOR: &str = "permit (principal, action, resource);";
 
 pub const DICTIONARY: &str = include_str!("../../../../studies/ist/dictionary.toml");
@@ -143,17 +145,27 @@ impl Federation {
 
     /// The charter proposed and signed by all nine.
     pub fn agreed() -> Federation {
+        Federation::under(charter())
+    }
+
+    /// This charter proposed and signed by all nine.
+    pub fn under(charter: Charter) -> Federation {
         let mut f = Federation::empty();
-        valid(f.propose("gb", charter()));
+        let digest = charter.digest().unwrap();
+        valid(f.propose("gb", charter));
         for member in MEMBERS {
-            valid(f.sign(member));
+            valid(f.seat(member, "signatory", CharterSign::TYPE, &CharterSign { charter: digest }));
         }
         f
     }
 
     /// With the dictionary and nine datasets.
     pub fn ready() -> Federation {
-        let mut f = Federation::agreed();
+        Federation::agreed().prepared()
+    }
+
+    fn prepared(self) -> Federation {
+        let mut f = self;
         valid(f.register(dictionary()));
         for member in MEMBERS {
             valid(f.seat(member, "steward", DatasetRegister::TYPE, &dataset("ist")));
@@ -202,6 +214,46 @@ impl Federation {
         f.all_contribute(&id);
         valid(f.commit("no", &id, 0, 0));
         f
+    }
+
+    /// With the output released, under a charter that has the state attested often.
+    pub fn released_and_attesting(study: study::Study) -> Federation {
+        let mut f = Federation::under(Charter { snapshot_every: Some(EVERY), ..charter() }).prepared();
+        let id = study.id.clone();
+        valid(f.submit(study));
+        f.all_gates(&id);
+        f.all_yes(&id);
+        valid(f.set("ch", &id, 1, everyone()));
+        valid(f.set("se", &id, 1, everyone()));
+        for reader in ["no", "gb"] {
+            valid(f.node(reader, RunJoin::TYPE, &RunJoin { study: id.clone(), run: 1, kem: kem(reader) }));
+        }
+        f.all_contribute(&id);
+        valid(f.commit("no", &id, 0, 0));
+        valid(f.verdict("no", &id, true));
+        valid(f.release_gate("no", &id, true));
+        valid(f.publish("no", &id));
+        f
+    }
+
+    /// Drills until the record has so many entries.
+    pub fn fill(&mut self, size: u64) {
+        while self.state.size < size {
+            valid(self.node("se", NodeResume::TYPE, &NodeResume { reason: "drill".into() }));
+        }
+    }
+
+    /// The root of the state after so many entries.
+    pub fn root_at(&self, size: u64) -> Digest {
+        fold(&self.entries[..usize::try_from(size).unwrap()]).map().unwrap().root()
+    }
+
+    pub fn attest(&mut self, member: &str, size: u64, root: Digest) -> Status {
+        self.node(member, StateAttest::TYPE, &StateAttest { size, root, version: 1 })
+    }
+
+    pub fn ask_version(&mut self, member: &str, version: u32) -> Status {
+        self.node(member, ProtocolActivate::TYPE, &ProtocolActivate { version })
     }
 
     /// With the output released.

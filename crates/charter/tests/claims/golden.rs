@@ -3,7 +3,7 @@
 //! *new* one: `COMITY_GOLDEN=write cargo test`.
 
 use crate::federation::{Federation, fold};
-use crate::scenario::{TYPES, left_out, whole};
+use crate::scenario::{TYPES, attested, left_out, whole};
 use charter::{State, Status};
 use record::Entry;
 use std::collections::BTreeSet;
@@ -13,10 +13,24 @@ use std::path::PathBuf;
 /// A frozen record's name, and what made it.
 type Made = (&'static str, fn() -> Federation);
 /// The corpus: a new version adds a record, and changes none.
-const CORPUS: [Made; 2] = [("first", whole), ("left-out", left_out)];
+const CORPUS: [Made; 3] = [("first", whole), ("left-out", left_out), ("attested", attested)];
 
 fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{name}.record"))
+}
+
+/// The entries of every frozen record, with its name.
+pub fn corpus() -> Vec<(&'static str, Vec<Entry>)> {
+    let text = |name| std::fs::read_to_string(path(name)).unwrap();
+    CORPUS.iter().map(|(name, _)| (*name, replay(name, &text(name)).entries)).collect()
+}
+
+/// A frozen record as it was read and folded.
+struct Replayed {
+    entries: Vec<Entry>,
+    state: State,
+    /// Types that were valid once.
+    held: BTreeSet<String>,
 }
 
 fn status(status: &Status) -> String {
@@ -38,11 +52,11 @@ fn write(entries: &[Entry]) -> String {
     text
 }
 
-/// Replays a frozen record; gives the types that were valid once, and how many entries were void.
-fn replay(name: &str, text: &str) -> (BTreeSet<String>, usize) {
+/// Replays a frozen record.
+fn replay(name: &str, text: &str) -> Replayed {
     let mut rest = text;
     let mut state = State::new();
-    let mut held = BTreeSet::new();
+    let (mut held, mut entries) = (BTreeSet::new(), Vec::new());
     while let Some(after) = rest.strip_prefix("entry ") {
         let (head, after) = after.split_once('\n').unwrap();
         let (length, expected) = head.split_once(' ').unwrap();
@@ -55,6 +69,7 @@ fn replay(name: &str, text: &str) -> (BTreeSet<String>, usize) {
         if expected == "valid" {
             held.insert(entry.signed.statement().r#type.clone());
         }
+        entries.push(entry);
     }
     let digest = rest.strip_prefix("state ").unwrap().trim_end();
     assert_eq!(
@@ -62,7 +77,7 @@ fn replay(name: &str, text: &str) -> (BTreeSet<String>, usize) {
         digest,
         "{name}: the statuses are the same, the state is not"
     );
-    (held, state.statuses.iter().filter(|s| **s != Status::Valid).count())
+    Replayed { entries, state, held }
 }
 
 #[test]
@@ -75,13 +90,21 @@ fn the_records_of_every_version_still_mean_what_they_meant() {
             std::fs::create_dir_all(path(name).parent().unwrap()).unwrap();
             std::fs::write(path(name), write(&make().entries)).unwrap();
         }
-        let (types, voids) = replay(name, &std::fs::read_to_string(path(name)).unwrap());
-        held.extend(types);
-        void += voids;
+        let replayed = replay(name, &std::fs::read_to_string(path(name)).unwrap());
+        // The root of the state's map stands beside the record, so that what members attest never changes either.
+        let root = format!("map {}\n", replayed.state.map().unwrap().root());
+        let beside = path(name).with_extension("root");
+        if writing && !beside.exists() {
+            std::fs::write(&beside, &root).unwrap();
+        }
+        let frozen = std::fs::read_to_string(&beside).unwrap();
+        assert_eq!(root, frozen, "{name}: the state is the same, its map is not");
+        held.extend(replayed.held);
+        void += replayed.state.statuses.iter().filter(|s| **s != Status::Valid).count();
     }
     let all: BTreeSet<String> = TYPES.iter().map(|t| t.to_string()).collect();
     assert_eq!(held, all, "every type once valid");
     assert!(void >= 10);
     let files = std::fs::read_dir(path("first").parent().unwrap()).unwrap().count();
-    assert_eq!(files, CORPUS.len(), "every frozen record is replayed");
+    assert_eq!(files, 2 * CORPUS.len(), "every frozen record is replayed, and each has its root beside it");
 }

@@ -3,13 +3,17 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod agreement;
+mod attest;
 mod documents;
 mod federation;
 mod golden;
 mod history;
 mod hostile;
+mod map;
 mod phases;
 mod registers;
 mod runs;
 mod scenario;
+mod small;
+mod snapshots;
 mod studies;

@@ -6,7 +6,7 @@ use charter::{Stage, VoteChoice};
 use record::Digest;
 
 /// All statement types of this version.
-pub const TYPES: [&str; 23] = [
+pub const TYPES: [&str; 25] = [
     CharterPropose::TYPE,
     CharterSign::TYPE,
     PolicyFloor::TYPE,
@@ -30,6 +30,8 @@ pub const TYPES: [&str; 23] = [
     ReleasePublish::TYPE,
     RunLost::TYPE,
     RunClose::TYPE,
+    StateAttest::TYPE,
+    ProtocolActivate::TYPE,
 ];
 
 /// A charter, nine datasets, a study released after a run that was lost, one withheld, one taken back, one refused.
@@ -114,5 +116,33 @@ pub fn left_out() -> Federation {
     valid(f.release_gate("no", "lossy", true));
     let output = ReleasePublish { contributors: without("pl"), ..f.output("lossy") };
     valid(f.node("no", ReleasePublish::TYPE, &output));
+    f
+}
+
+/// A study released, the state attested by all but a liar, a version of the protocol asked for by too few.
+pub fn attested() -> Federation {
+    let mut f = Federation::released_and_attesting(named("seen"));
+    let root = f.root_at(36);
+    void(f.attest("gb", 35, root), "not a size at which the state is attested");
+    void(f.attest("gb", 0, root), "not a size at which the state is attested");
+    void(f.attest("gb", 72, root), "attests a state that was not there yet");
+    let later = StateAttest { size: 36, root, version: 2 };
+    void(f.node("gb", StateAttest::TYPE, &later), "of a protocol version that was not active");
+    for member in ["gb", "it", "pl", "nl", "se"] {
+        valid(f.attest(member, 36, root));
+    }
+    void(f.attest("se", 36, root), "attested before");
+    valid(f.attest("ar", 36, Digest::of(b"another state")));
+    void(f.attest("ar", 36, root), "attested before");
+    f.fill(72);
+    let root = f.root_at(72);
+    for member in MEMBERS {
+        valid(f.attest(member, 72, root));
+    }
+    valid(f.ask_version("it", 2));
+    void(f.ask_version("it", 2), "asked before");
+    void(f.ask_version("pl", 1), "not the next protocol version");
+    void(f.ask_version("pl", 3), "not the next protocol version");
+    valid(f.ask_version("pl", 2));
     f
 }

@@ -44,6 +44,8 @@ pub struct Setup {
     pub lease_hours: u32,
     pub quorum: u32,
     pub instruments: String,
+    /// After how many entries members attest the state, where the charter says so.
+    pub attested_every: Option<u32>,
     /// Members that do not sign.
     pub absent: BTreeSet<String>,
     /// Members that adopt no schedule.
@@ -80,6 +82,7 @@ impl Setup {
             lease_hours: 24,
             quorum: 6,
             instruments: String::new(),
+            attested_every: None,
             absent: BTreeSet::new(),
             unscheduled: BTreeSet::new(),
             unconfirmed: BTreeSet::new(),
@@ -102,21 +105,28 @@ impl Setup {
         self
     }
 
+    pub fn attested_every(mut self, entries: u32) -> Setup {
+        self.attested_every = Some(entries);
+        self
+    }
+
     fn head(&self) -> String {
+        let every = self.attested_every.map_or(String::new(), |n| format!("snapshot_every = {n}\n"));
         let pool: Vec<String> = self.pool.iter().map(|p| format!("\"{p}\"")).collect();
-        format!(
-            "federation = \"house\"\ntitle = \"The house of tests\"\nsunset = \"{}\"\nfloor = \"{}\"\n\
+        every
+            + &format!(
+                "federation = \"house\"\ntitle = \"The house of tests\"\nsunset = \"{}\"\nfloor = \"{}\"\n\
              purposes = [\"stroke-research\"]\naggregator_pool = [{}]\n\n[hub]\noperator = \"Relay (fictitious)\"\n\
              jurisdiction = \"NL\"\nkey = \"{}\"\ntls = \"{}\"\n\n[data_access]\nquorum = {}\ndeadline_hours = 72\n\
              valid_days = 90\n\n[limits]\nlease_hours = {}\nwatermark_minutes = 10\nmin_hidden_sites = 3\n\n",
-            self.sunset,
-            self.floor,
-            pool.join(", "),
-            Hub::key().public(),
-            Hub::tls(),
-            self.quorum,
-            self.lease_hours,
-        )
+                self.sunset,
+                self.floor,
+                pool.join(", "),
+                Hub::key().public(),
+                Hub::tls(),
+                self.quorum,
+                self.lease_hours,
+            )
     }
 
     /// Members with keys and charter, none of whom has said anything yet.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod aggregator;
+mod attested;
 mod canaries;
 mod closed;
 mod collector;

@@ -9,6 +9,7 @@ mod handover;
 mod hostile;
 mod logs;
 mod receipts;
+mod proofs;
 mod rosters;
 mod trees;
 mod witnesses;
