@@ -25,6 +25,7 @@
 //! | who counts, and how many must | [`roster`] |
 //! | when something may take effect | [`log`] |
 //! | how an outsider checks it years later | [`bundle`] |
+//! | how a stored copy is checked, and where it is damaged | [`fsck`] |
 //!
 //! # Example: two members, one charter, one proof
 //!
@@ -93,6 +94,7 @@ pub mod canon;
 pub mod checkpoint;
 pub mod digest;
 pub mod entry;
+pub mod fsck;
 pub mod keys;
 pub mod log;
 pub mod names;
