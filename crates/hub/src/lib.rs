@@ -24,6 +24,7 @@ mod calls;
 mod desk;
 mod error;
 mod files;
+pub mod fsck;
 mod http;
 mod ledger;
 mod limits;

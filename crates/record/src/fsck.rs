@@ -13,12 +13,17 @@
 //! as the hub and as a quorum of members can make another record, which no reader of one copy notices; whoever owns the
 //! folder can make all of its notes agree. A copy is compared with a second one for that ([`Copy`]).
 
+mod note;
+mod refill;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 
+pub use refill::{Keep, Refill, RefillError, Refilled};
+
 use crate::canon::CanonError;
-use crate::checkpoint::{CheckpointError, Cosignature, SignedCheckpoint};
+use crate::checkpoint::{CheckpointError, Cosignature};
 use crate::digest::Digest;
 use crate::entry::{Entry, EntryError};
 use crate::log::{Cosigned, LogError, validate_next};
@@ -409,7 +414,7 @@ impl Scan {
             self.checked += 1;
             let size = size_of_note(&note).unwrap_or(u64::MAX);
             let roster = self.roster_at(size);
-            let (genuine, faults) = note_faults(&note, roster, &self.tree);
+            let (genuine, faults) = note::note_faults(&note, roster, &self.tree);
             if let Some(signed) = genuine {
                 let (size, root) = (signed.checkpoint().size(), Some(signed.checkpoint().root()));
                 witnesses.push(Witness { size, root, lines: Vec::new() });
@@ -630,14 +635,16 @@ impl Scan {
             return None;
         }
         // Every signature holds, so it is a stamp: the one part of an entry that no signature covers.
-        for index in from..witness.size {
-            let Some(bytes) = read(index) else { continue };
-            let stamp = stamp_of(&bytes);
-            if let Some(byte) = self.mend(witness, index, &bytes, &mut effort, (stamp, BYTES)) {
-                return Some((index, Some(byte), bytes.len()));
-            }
-            if effort == 0 {
-                return None;
+        for masks in [BITS, BYTES] {
+            for index in from..witness.size {
+                let Some(bytes) = read(index) else { continue };
+                let stamp = stamp_of(&bytes);
+                if let Some(byte) = self.mend(witness, index, &bytes, &mut effort, (stamp, masks)) {
+                    return Some((index, Some(byte), bytes.len()));
+                }
+                if effort == 0 {
+                    return None;
+                }
             }
         }
         None
@@ -751,102 +758,6 @@ fn size_of_note(note: &[u8]) -> Option<u64> {
     std::str::from_utf8(note).ok()?.lines().nth(1)?.parse().ok()
 }
 
-/// What is wrong with a note: the line, a byte of the note where one is known, and the fault.
-type NoteFault = (u64, Option<usize>, Fault);
-
-/// Reads a note and checks every line of it. The note is given where its hub's signature holds, or no hub is known.
-fn note_faults(note: &[u8], roster: &Roster, tree: &Tree) -> (Option<SignedCheckpoint>, Vec<NoteFault>) {
-    let line_of = |at: usize| 1 + note.iter().take(at).filter(|b| **b == b'\n').count() as u64;
-    let text = match std::str::from_utf8(note) {
-        Ok(text) => text,
-        Err(e) => {
-            let at = e.valid_up_to();
-            return (None, vec![(line_of(at), Some(at), Fault::Malformed("UTF-8"))]);
-        }
-    };
-    let signed = match SignedCheckpoint::parse(text) {
-        Ok(signed) => signed,
-        Err(fault) => return (None, vec![(unreadable_line(text, roster), None, fault.into())]),
-    };
-    let Some(hub) = &roster.hub else { return (Some(signed), Vec::new()) };
-    if let Err(fault) = signed.verify_hub(&hub.key) {
-        let line = unsigned_line(&signed, roster, tree);
-        return (None, vec![(line, None, fault.into())]);
-    }
-    let place = |fault: CheckpointError| {
-        let name = match &fault {
-            CheckpointError::Cosignature { name, .. } | CheckpointError::UnknownCosigner { name } => name,
-            _ => "",
-        };
-        let prefix = format!("— {name} ");
-        let line = text.lines().skip(HEAD).position(|l| l.starts_with(&prefix)).unwrap_or(0) + HEAD;
-        (line as u64 + 1, None, fault.into())
-    };
-    let faults = signed.faults(roster).into_iter().map(place).collect();
-    (Some(signed), faults)
-}
-
-/// Lines of a note before its cosignatures: origin, size, root, an empty one, the hub's.
-const HEAD: usize = 5;
-
-/// The line of a readable note that the hub did not sign so: origin, size, root, or the signature itself.
-fn unsigned_line(signed: &SignedCheckpoint, roster: &Roster, tree: &Tree) -> u64 {
-    let claimed = signed.checkpoint();
-    if claimed.origin() != roster.origin {
-        return 1;
-    }
-    match tree.root_at(claimed.size()) {
-        Ok(root) if root == claimed.root() => 5,
-        Err(_) => 2,
-        // The root of another size: it is the size that fell.
-        Ok(_) => {
-            let near = (0..64_u32).map(|bit| claimed.size() ^ (1 << bit)).chain([tree.size()]);
-            let other = near.into_iter().any(|size| tree.root_at(size) == Ok(claimed.root()));
-            if other { 2 } else { 3 }
-        }
-    }
-}
-
-/// The first line with which a note cannot be read.
-fn unreadable_line(text: &str, roster: &Roster) -> u64 {
-    let lines: Vec<&str> = text.split_inclusive('\n').collect();
-    let origin = if roster.origin.is_empty() {
-        lines.first().map_or("", |line| line.trim_end())
-    } else {
-        roster.origin.as_str()
-    };
-    // A sound note of this log, each of whose lines is exchanged for the one in question.
-    let sound = |origin: &str| {
-        let checkpoint = crate::Checkpoint::new(origin, 1, Digest::from_bytes([0; 32])).ok()?;
-        // Any signature will do: reading verifies nothing.
-        Some(checkpoint.sign(&crate::SecretKey::from_seed([0; 32])).to_note())
-    };
-    let Some(sound) = sound(origin) else { return 1 };
-    let sound: Vec<&str> = sound.split_inclusive('\n').collect();
-    let readable = |lines: &[&str]| SignedCheckpoint::parse(&lines.concat()).is_ok();
-    for at in 0..HEAD {
-        let mut whole = sound.clone();
-        if let (Some(slot), Some(line)) = (whole.get_mut(at), lines.get(at)) {
-            *slot = line;
-        }
-        if lines.get(at).is_none() || !readable(&whole) {
-            return at as u64 + 1;
-        }
-    }
-    let mut before: Option<&str> = None;
-    for (at, line) in lines.iter().enumerate().skip(HEAD) {
-        let alone = readable(&[sound.as_slice(), &[line]].concat());
-        let ordered = before.is_none_or(|before| readable(&[sound.as_slice(), &[before, line]].concat()));
-        let name = line.split(' ').nth(1).unwrap_or("");
-        let member = roster.members.is_empty() || roster.members.contains_key(name);
-        if !alone || !ordered || !member {
-            return at as u64 + 1;
-        }
-        before = Some(line);
-    }
-    lines.len() as u64
-}
-
 /// Where two byte strings first differ; where the shorter ends, if it begins the longer.
 pub fn first_difference(ours: &[u8], theirs: &[u8]) -> Option<usize> {
     let same = ours.iter().zip(theirs).take_while(|(a, b)| a == b).count();
@@ -915,4 +826,39 @@ fn root_from(leaf: &Digest, index: u64, size: u64, path: &[Digest]) -> Option<Di
         last >>= 1;
     }
     (last == 0).then_some(hash)
+}
+
+/// Names the exact entry and byte of what a scan could not, by another copy of the record.
+///
+/// # Errors
+/// When the other copy cannot be read.
+pub fn compare(
+    report: &mut Report,
+    read: &mut dyn FnMut(u64) -> Option<Vec<u8>>,
+    other: &mut dyn Copy,
+) -> Result<(), String> {
+    let mut named = Vec::with_capacity(report.damages.len());
+    for damage in std::mem::take(&mut report.damages) {
+        let range = match damage.place {
+            Place::Entry(index) if damage.byte.is_none() => index..index.saturating_add(1),
+            Place::Entries { from, to } if damage.fault != Fault::Missing => from..to,
+            _ => 0..0,
+        };
+        let before = named.len();
+        for index in range {
+            let (Some(ours), Some(theirs)) = (read(index), other.entry(index)?) else { continue };
+            if let Some(at) = first_difference(&ours, &theirs) {
+                let fault = match damage.place {
+                    Place::Entry(_) => damage.fault.clone(),
+                    _ => Fault::Differs,
+                };
+                named.push(Damage::at(Place::Entry(index), fault).byte(Some(at), ours.len()));
+            }
+        }
+        if named.len() == before {
+            named.push(damage);
+        }
+    }
+    report.damages = named;
+    Ok(())
 }
