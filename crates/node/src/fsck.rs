@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use charter::Charter;
-use record::fsck::{Copy, Damage, Fault, Kept, Place, Refill, RefillError, Refilled, Report, Scan, compare};
+use record::fsck::{
+    COSIGNED, Copy, Damage, Fault, Kept, Place, Refill, RefillError, Refilled, Report, Scan, compare,
+};
 use record::log::Cosigned;
 use record::{Bundle, Digest, Roster, SignedStatement};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
@@ -128,8 +130,6 @@ fn kept(db: &Connection, pinned: Option<Roster>, damages: &mut Vec<Damage>) -> K
     kept
 }
 
-const COSIGNED: &str = "the note of what was cosigned";
-
 fn cosigned(db: &Connection) -> Result<Option<Cosigned>, String> {
     let Some(bytes) = meta(db, "cosigned").map_err(|e| e.to_string())? else { return Ok(None) };
     let text = String::from_utf8(bytes).map_err(|e| format!("not UTF-8: {e}"))?;
@@ -229,6 +229,8 @@ pub fn rebuild(dir: &Path, from: &mut dyn Copy) -> Result<Option<Rebuilt>, NodeE
 /// Whether only this node had it.
 fn beyond_repair(damage: &Damage) -> bool {
     match &damage.place {
+        // A note that can be read and does not fit is a question for the other copy.
+        Place::Kept(name) if name == COSIGNED => !matches!(damage.fault, Fault::Root { .. }),
         Place::Kept(name) => !name.starts_with("note "),
         _ => false,
     }

@@ -31,6 +31,8 @@ use crate::roster::{PROPOSE, Roster, Why};
 use crate::statement::StatementError;
 use crate::tree::{TILE_WIDTH, TileKind, TilePath, Tree, leaf_hash};
 
+/// The name of the one thing of which there is no second copy.
+pub const COSIGNED: &str = "the note of what was cosigned";
 /// Hash computations that a scan spends on finding one byte, unless told otherwise.
 pub const EFFORT: u64 = 20_000_000;
 /// Entries that are doubted one by one; more than so many are one finding.
@@ -391,7 +393,7 @@ impl Scan {
             && self.tree.root_at(cosigned.size) != Ok(cosigned.root)
         {
             let fault = Fault::Root { size: cosigned.size };
-            damages.push(Damage::at(Place::Kept("the note of what was cosigned".to_owned()), fault));
+            damages.push(Damage::at(Place::Kept(COSIGNED.to_owned()), fault));
         }
         damages.extend(tiles.into_iter().filter(|t| !t.follows_from(&entries)).map(|t| t.damage));
         entries.extend(damages);

@@ -34,7 +34,17 @@ pub enum RefillError {
         /// Digest of the charter that this copy was joined with.
         expected: Digest,
     },
-    /// The other copy ends below what this member has cosigned, or what this copy had.
+    /// What this member cosigned cannot be reached.
+    #[error(
+        "this member cosigned size {size}, and both copies together reach {reached} entries: take a copy that has more; if no member has one, a fork must be looked at"
+    )]
+    Unreached {
+        /// Size cosigned.
+        size: u64,
+        /// Entries that both give together.
+        reached: u64,
+    },
+    /// The other copy ends below what this copy had.
     #[error("the two copies reach {reached} entries, but {least} are needed: take a copy that has more")]
     Short {
         /// Entries that both give together.
@@ -146,7 +156,7 @@ impl Refill {
         if let Some(cosigned) = self.cosigned {
             let found = tree.root_at(cosigned.size.min(size))?;
             if cosigned.size > size {
-                return Err(RefillError::Short { reached: size, least: cosigned.size });
+                return Err(RefillError::Unreached { size: cosigned.size, reached: size });
             }
             if found != cosigned.root {
                 return Err(RefillError::Fork { size: cosigned.size, signed: cosigned.root, found });
