@@ -201,6 +201,11 @@ pub fn messages(data: &[u8]) -> bool {
 
 /// Keys, signatures, digests and addresses as text.
 pub fn keys(data: &[u8]) -> bool {
+    let bytes: Result<[u8; 32], _> = data.try_into();
+    if let Some(Ok(key)) = bytes.ok().map(PublicKey::from_bytes) {
+        assert_eq!(key.as_bytes(), data);
+        return true;
+    }
     let Some(text) = text(data) else { return false };
     let key = text.parse::<PublicKey>().map(|key| assert_eq!(key.to_string(), text));
     let signature = text.parse::<Signature>().map(|signature| assert_eq!(signature.to_string(), text));
@@ -209,11 +214,6 @@ pub fn keys(data: &[u8]) -> bool {
         let again = wire::Proxy::parse(&proxy.written()).expect("what was written can be read");
         assert_eq!(again.written(), proxy.written());
     });
-    let bytes: Result<[u8; 32], _> = data.try_into();
-    if let Some(Ok(key)) = bytes.ok().map(PublicKey::from_bytes) {
-        assert_eq!(key.as_bytes(), data);
-        return true;
-    }
     key.is_ok() || signature.is_ok() || digest.is_ok() || proxy.is_ok()
 }
 

@@ -117,7 +117,7 @@ fn a_hub_and_a_member_are_rebuilt_from_one_another_and_a_folder_in_use_is_not_lo
     fsck(hub, &[]).exits(1).says(&format!("DAMAGED entry 11, byte 250 of {length}"));
     fsck(hub, &["--rebuild", "--from", &gb.display().to_string()]).exits(0).says("CLEAN");
     assert!(hub.join("hub.db.damaged-1").exists());
-    fsck(hub, &["--rebuild", "--from", "hub"]).exits(0).says("nothing is damaged");
+    fsck(hub, &["--rebuild", "--from", "hub"]).exits(2).says("a hub is rebuilt from a member's folder");
 
     let (out, err) = (dir.path().join("out"), dir.path().join("err"));
     let folder = hub.display().to_string();

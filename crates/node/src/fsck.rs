@@ -211,10 +211,14 @@ pub fn rebuild(dir: &Path, from: &mut dyn Copy) -> Result<Option<Rebuilt>, NodeE
         )));
     }
     let damaged = set_aside(&path)?;
-    if before.damages.iter().any(|d| d.place == Place::Store) {
+    let torn = before.damages.iter().any(|d| d.place == Place::Store);
+    let first = if torn {
         salvage(&path)?;
-    }
-    let first = before.first_bad_entry().unwrap_or(before.size);
+        let left = examine(dir, None)?;
+        left.first_bad_entry().unwrap_or(left.size)
+    } else {
+        before.first_bad_entry().unwrap_or(before.size)
+    };
     let refilled = match refill(&path, first, charter, from) {
         // The damage may begin below what could be seen.
         Err(NodeError::Refill(RefillError::Fork { .. } | RefillError::Unproved)) if first > 0 => {
