@@ -39,7 +39,8 @@ fn kept_fault(name: String, what: String) -> Damage {
 }
 
 fn examine(dir: &Path, path: &Path, against: Option<&mut dyn Copy>) -> Result<Report, HubError> {
-    let db = Connection::open(path)?;
+    // To look changes nothing, not even the log beside the file.
+    let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     let mut damages = integrity(&db);
     let mut kept = Kept::default();
     match store::cosignatures(&db) {

@@ -40,7 +40,8 @@ fn examine(dir: &Path, against: Option<&mut dyn Copy>) -> Result<Report, NodeErr
     let path = database(dir)?;
     let mut damages = Vec::new();
     let pinned = pinned(dir).map_err(|what| damages.push(kept_fault("charter.toml", what))).ok().flatten();
-    let db = Connection::open(&path)?;
+    // To look changes nothing, not even the log beside the file.
+    let db = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     damages.extend(integrity(&db));
     let kept = kept(&db, pinned.as_ref().map(|(roster, _)| roster.clone()), &mut damages);
     let notes = kept.notes.len();
