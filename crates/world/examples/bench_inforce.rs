@@ -136,6 +136,11 @@ fn main() {
     }
     let gb = dir.path().join("gb");
     let begun = Instant::now();
+    // A command to a node that does not answer yet would open its folder in its place.
+    while !node::service::socket(&gb).exists() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "no node in a minute");
+        std::thread::sleep(Duration::from_millis(50));
+    }
     while node::service::call(&gb, Command::PolicyShow).is_ok_and(|r| r.data["published"] != true) {
         assert!(begun.elapsed() < Duration::from_secs(60), "no floor in a minute");
         std::thread::sleep(Duration::from_millis(50));

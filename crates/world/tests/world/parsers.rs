@@ -56,7 +56,8 @@ fn change(random: &mut fastrand::Rng, bytes: &mut Vec<u8>, other: &[u8]) {
             bytes.splice(at..at, words[random.usize(..words.len())].iter().copied());
         }
         _ => {
-            let more: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(random.usize(1..8)).collect();
+            let count = random.usize(1..8);
+            let more: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(count).collect();
             bytes.splice(at..at, more);
         }
     }
