@@ -422,6 +422,21 @@ enum ReceiptVerb {
         #[arg(long)]
         key: String,
     },
+    /// Checks the stored copy in a folder that no process serves, and names what is damaged: exit 0 clean, 1 damaged,
+    /// 2 could not look.
+    Fsck {
+        /// The folder of a node or a hub.
+        dir: PathBuf,
+        /// Another copy that names the exact byte: a node's or hub's folder, or a bundle.
+        #[arg(long, value_name = "DIR|BUNDLE")]
+        against: Option<PathBuf>,
+        /// Makes a damaged copy good again; what was cosigned, keys and what waits are never touched.
+        #[arg(long, requires = "from")]
+        rebuild: bool,
+        /// From which copy: a node's folder, a bundle, or `hub` for the hub that this node was joined with.
+        #[arg(long, requires = "rebuild", value_name = "DIR|BUNDLE|hub")]
+        from: Option<String>,
+    },
 }
 
 #[derive(Subcommand)]
@@ -560,6 +575,10 @@ fn dispatch(noun: Noun, json: bool) -> Result<Option<Reply>, NodeError> {
                 let bytes = std::fs::read(&file).map_err(|e| NodeError::io(&file, e))?;
                 node::attest::check_snapshot(&bytes, pin)
             }
+            RecordVerb::Fsck { dir, against, rebuild: _, from } => match from {
+                Some(from) => crate::fsck::rebuild(&dir, &from)?,
+                None => crate::fsck::check(&dir, against.as_deref())?,
+            },
         },
         Noun::Bundle(verb) => match verb {
             BundleVerb::Export { at, study, out } => {

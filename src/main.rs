@@ -2,6 +2,7 @@
 
 mod cli;
 mod demo;
+mod fsck;
 mod join;
 mod outside;
 mod pooled;

@@ -130,7 +130,7 @@ impl Desk {
         self.charge(peer, true, at)?;
         let order = calls::statement(peer, body)?;
         match self.commit(order, at)? {
-            Done::Entered(receipt) => Ok(receipt),
+            Done::Entered(entered) => entered.receipt(&self.ledger.origin, &self.key),
             Done::Written => Err(calls::stopping()),
         }
     }

@@ -48,6 +48,15 @@ pub enum HubError {
     /// The store failed. Fatal: whether the last commit is on disk is unknown until the hub is opened again.
     #[error("the hub's store failed: {0}; stop it, mend the disk, open it again")]
     Store(#[from] rusqlite::Error),
+    /// A damaged log cannot be made good.
+    #[error("the log was not rebuilt: {0}")]
+    Refill(#[from] record::fsck::RefillError),
+    /// Another copy of the record cannot be read.
+    #[error("the other copy cannot be read: {reason}")]
+    Copy {
+        /// why
+        reason: String,
+    },
     /// No randomness for keys.
     #[error("no randomness from the operating system: {0}")]
     Random(getrandom::Error),

@@ -59,10 +59,7 @@ async fn submit(Held(hub): Held<Arc<Shared>>, Extension(peer): Extension<Peer>, 
     let body = body(request, api::MAX_STATEMENT).await?;
     hub.charge(&peer, false)?;
     hub.charge(&peer, true)?;
-    match hub.write_order(calls::statement(&peer, &body)?).await? {
-        Done::Entered(receipt) => json(&receipt),
-        Done::Written => Err(stopping()),
-    }
+    json(&hub.enter(&peer, &body).await?)
 }
 
 async fn sync(Held(hub): Held<Arc<Shared>>, Extension(peer): Extension<Peer>, request: Request) -> Answer {
@@ -251,6 +248,20 @@ async fn tile(
 }
 
 impl Shared {
+    /// Enters a statement. Its signatures are checked here, by as many threads as there are callers; the one writer then
+    /// knows them.
+    pub(crate) async fn enter(&self, peer: &Peer, body: &[u8]) -> Result<api::Receipt, Refusal> {
+        let order = calls::statement(peer, body)?;
+        if let Order::Statement { signed, .. } = &order {
+            // One that does not hold is refused by the writer, with the reason.
+            let _ = signed.verify();
+        }
+        match self.write_order(order).await? {
+            Done::Entered(entered) => entered.receipt(&self.origin, &self.key),
+            Done::Written => Err(stopping()),
+        }
+    }
+
     /// Takes one call, or one statement, from the caller's allowance.
     fn charge(&self, peer: &Peer, statement: bool) -> Result<(), Refusal> {
         let mut allowance = self.allowance.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use axum::body::Bytes;
-use record::roster::PROPOSE;
+use record::roster::{PROPOSE, Why};
 use record::{Digest, Entry, PublicKey, Roster, SecretKey, SignedStatement};
 use rusqlite::{Connection, TransactionBehavior};
 use wire::api::{Receipt, Refusal};
@@ -72,8 +72,23 @@ pub(crate) type Answer = Result<Done, Refusal>;
 
 /// What an order was answered with.
 pub(crate) enum Done {
-    Entered(Receipt),
+    Entered(Entered),
     Written,
+}
+
+/// Where a statement stands. Whoever answers signs the receipt, so that the writer need not.
+pub(crate) struct Entered {
+    id: Digest,
+    index: u64,
+    time: i64,
+}
+
+impl Entered {
+    /// The hub's word for it.
+    pub(crate) fn receipt(&self, origin: &str, key: &SecretKey) -> Result<Receipt, Refusal> {
+        Receipt::sign(self.id, self.index, origin, self.time, key)
+            .map_err(|e| Refusal::new(500, "no receipt could be written", e.to_string(), "a receipt"))
+    }
 }
 
 /// What a ledger asks of those who show its entries to callers.
@@ -202,7 +217,7 @@ impl Ledger {
         shown: &dyn Shown,
         now: i64,
         group: &mut Group,
-    ) -> rusqlite::Result<Result<Receipt, Refusal>> {
+    ) -> rusqlite::Result<Result<Entered, Refusal>> {
         let id = signed.id();
         let before = shown.place_of(&id).or_else(|| {
             let queued = group.entries.iter().position(|(other, ..)| *other == id)?;
@@ -210,7 +225,7 @@ impl Ledger {
             Some((self.size - (group.entries.len() - queued) as u64, *time))
         });
         if let Some((index, time)) = before {
-            return Ok(self.receipt(id, index, time));
+            return Ok(Ok(Entered { id, index, time }));
         }
         // INVARIANT: stamps never go backwards, whatever the clock does.
         let time = now.max(self.last_time);
@@ -224,25 +239,25 @@ impl Ledger {
         self.size += 1;
         self.last_time = time;
         group.entries.push((id, time, bytes));
-        Ok(self.receipt(id, index, time))
-    }
-
-    fn receipt(&self, id: Digest, index: u64, time: i64) -> Result<Receipt, Refusal> {
-        Receipt::sign(id, index, &self.origin, time, &self.key)
-            .map_err(|e| Refusal::new(500, "no receipt could be written", e.to_string(), "a receipt"))
+        Ok(Ok(Entered { id, index, time }))
     }
 
     /// A courtesy to the members, who check all of it again: void statements stay out of the log.
     fn admissible(&mut self, entry: &Entry, caller: &PublicKey) -> Result<(), Refusal> {
-        let mut next = self.roster.clone();
-        next.apply(self.size, entry).map_err(|why| {
+        let void = |why: Why| {
             Refusal::new(
                 422,
                 "this statement would be void",
                 why.to_string(),
                 "a statement of a member, signed with its key",
             )
-        })?;
+        };
+        if entry.signed.statement().r#type != PROPOSE {
+            // A statement that would be void leaves the roster as it was.
+            return self.roster.apply(self.size, entry).map_err(void);
+        }
+        let mut next = self.roster.clone();
+        next.apply(self.size, entry).map_err(void)?;
         if entry.signed.statement().r#type == PROPOSE {
             let hub = next.hub.as_ref().is_some_and(|h| h.key == self.key.public() && h.tls == self.tls);
             if !hub || next.origin != self.origin {

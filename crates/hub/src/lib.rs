@@ -24,6 +24,7 @@ mod calls;
 mod desk;
 mod error;
 mod files;
+pub mod fsck;
 mod http;
 mod ledger;
 mod limits;
@@ -50,7 +51,8 @@ use record::{HubInfo, PublicKey, SecretKey};
 use rusqlite::Connection;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
-use wire::{Admit, TlsIdentity};
+use wire::api::{Receipt, Refusal};
+use wire::{Admit, Peer, TlsIdentity};
 
 pub use desk::{At, Books, Desk};
 pub use error::HubError;
@@ -97,6 +99,8 @@ impl HubConfig {
 /// Locks: `state` is held for microseconds and never over an await; the writer alone changes tree, roster, ids and
 /// mail counts, the cosign handler alone counts cosignatures, both publish.
 pub(crate) struct Shared {
+    /// the log's name
+    origin: String,
     key: SecretKey,
     tls: TlsIdentity,
     clock: Clock,
@@ -224,7 +228,11 @@ impl Hub {
         let at = At { now: clock(), up: Duration::ZERO };
         let (state, ledger) = open_books(&connection, &path, &config, (&seeds.sign, tls.public_key()), at)?;
         let (jobs, queue) = sync_channel(QUEUE);
+        // The writer need not check again what a caller's task has checked.
+        record::keys::verify_once();
+        let origin = format!("comity/{}", config.federation);
         let shared = Arc::new(Shared {
+            origin: origin.clone(),
             key,
             tls,
             clock,
@@ -244,7 +252,6 @@ impl Hub {
             .spawn(move || writer.run(connection, &queue))
             .map_err(|source| HubError::File { what: "start the writer of", path, source })?;
         let open = Open { shared: Arc::clone(&shared), writer: Mutex::new(Some(writer)), lock };
-        let origin = format!("comity/{}", config.federation);
         Ok(Self { shared, _open: Arc::new(open), config, origin })
     }
 
@@ -271,6 +278,12 @@ impl Hub {
     /// Entries on disk.
     pub fn size(&self) -> u64 {
         self.shared.read().tree.size()
+    }
+
+    /// Enters a signed statement of a caller in this process, by its bytes: what a submission over the wire does, without
+    /// the wire and without an allowance. When it answers, the statement is on disk.
+    pub async fn enter(&self, peer: &Peer, statement: &[u8]) -> Result<Receipt, Refusal> {
+        self.shared.enter(peer, statement).await
     }
 
     /// Answers on `listener` until [`Hub::stop`], then finishes what is under way. An error if the store failed.

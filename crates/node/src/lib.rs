@@ -16,6 +16,7 @@ pub mod core;
 pub mod drive;
 pub mod egress;
 pub mod facts;
+pub mod fsck;
 pub mod gather;
 pub mod keys;
 pub mod mirror;
@@ -83,6 +84,9 @@ pub enum NodeError {
     /// The record and this node's copy part.
     #[error("the record is not as it should be: {0}")]
     Record(String),
+    /// A damaged mirror cannot be made good.
+    #[error("the mirror was not rebuilt: {0}")]
+    Refill(#[from] record::fsck::RefillError),
     /// Wrong input, with what to do.
     #[error("{0}")]
     Input(String),

@@ -96,7 +96,7 @@ pub fn socket(dir: &Path) -> PathBuf {
 }
 
 /// Takes the folder for one process; nothing when another has it.
-fn lock(dir: &Path) -> Result<Option<std::fs::File>, NodeError> {
+pub(crate) fn lock(dir: &Path) -> Result<Option<std::fs::File>, NodeError> {
     // Before anything is made there: a folder that holds no node is left as it is.
     crate::Config::read(dir)?;
     let path = dir.join("node.lock");
@@ -113,7 +113,7 @@ fn lock(dir: &Path) -> Result<Option<std::fs::File>, NodeError> {
     }
 }
 
-fn in_use(dir: &Path) -> NodeError {
+pub(crate) fn in_use(dir: &Path) -> NodeError {
     NodeError::Input(format!("`{}` is in use by another process of this node", dir.display()))
 }
 

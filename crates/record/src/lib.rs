@@ -28,6 +28,7 @@
 //! | how a witness outside sees that it only grew | [`witness`] |
 //! | what a reader of COSE is shown | [`cose`] |
 //! | how a few entries are proved without the others | [`proof`] |
+//! | how a stored copy is checked, and where it is damaged | [`fsck`] |
 //!
 //! # Example: two members, one charter, one proof
 //!
@@ -100,6 +101,7 @@ pub mod cose;
 pub mod digest;
 pub mod electorate;
 pub mod entry;
+pub mod fsck;
 pub mod keys;
 pub mod log;
 pub mod member;

@@ -512,12 +512,19 @@ impl Member {
     }
 }
 
-/// Size, root and term on the first line, then the checkpoint as the hub signed it. Notes of before there were terms
-/// have neither.
-fn read_cosigned(text: &str) -> Option<(Cosigned, Option<String>)> {
+/// Reads the note [`COSIGNED`]: size, root and term on the first line, then the checkpoint as the hub signed it. Notes
+/// of before there were terms have neither.
+pub fn read_cosigned(text: &str) -> Option<(Cosigned, Option<String>)> {
     let (line, claim) = text.split_once('\n').map_or((text, None), |(line, note)| (line, Some(note.to_owned())));
     let mut words = line.split(' ');
     let (size, root) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
     let term = words.next().map_or(Some(1), |t| t.parse().ok())?;
-    Some((Cosigned { size, root, term }, claim))
+    let cosigned = Cosigned { size, root, term };
+    // One meaning, one spelling: else a damaged note could pass for another.
+    let short = term == 1 && claim.is_none() && line == format!("{size} {root}");
+    let whole = line == format!("{size} {root} {term}");
+    let of_it = claim.as_ref().is_none_or(|note| {
+        SignedCheckpoint::parse(note).is_ok_and(|n| (n.checkpoint().size(), n.checkpoint().root()) == (size, root))
+    });
+    ((short || whole) && of_it).then_some((cosigned, claim))
 }

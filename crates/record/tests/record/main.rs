@@ -4,6 +4,7 @@
 mod bundles;
 mod canonical;
 mod federation;
+mod flips;
 mod golden;
 mod handover;
 mod hostile;

@@ -2,5 +2,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod days;
+mod parsers;
 mod sabotage;
 mod seeds;
