@@ -25,6 +25,7 @@
 //! | who counts, and how many must | [`roster`] |
 //! | when something may take effect | [`log`] |
 //! | how an outsider checks it years later | [`bundle`] |
+//! | who broke a signed word, provable to anyone | [`evidence`], [`receipt`] |
 //!
 //! # Example: two members, one charter, one proof
 //!
@@ -93,9 +94,11 @@ pub mod canon;
 pub mod checkpoint;
 pub mod digest;
 pub mod entry;
+pub mod evidence;
 pub mod keys;
 pub mod log;
 pub mod names;
+pub mod receipt;
 pub mod roster;
 pub mod statement;
 pub mod tree;
@@ -105,9 +108,11 @@ pub use canon::{CanonError, Value};
 pub use checkpoint::{Checkpoint, CheckpointError, Cosignature, SignedCheckpoint};
 pub use digest::{Digest, DigestError, salted};
 pub use entry::{Entry, EntryError};
+pub use evidence::{Claim, Evidence, EvidenceError, Guilt};
 pub use keys::{KeyError, PublicKey, SecretKey, Signature};
 pub use log::{InForce, Log, LogError, Pending, Standing};
 pub use names::is_party_id;
+pub use receipt::Receipt;
 pub use roster::{HubInfo, MemberKeys, Roster, Why};
 pub use statement::{SignedStatement, Statement, StatementError, StatementSignature};
 pub use tree::{Tree, TreeError};
