@@ -52,6 +52,9 @@ enum Noun {
     /// A study's file for an auditor.
     #[command(subcommand)]
     Bundle(BundleVerb),
+    /// Proofs that the hub or a member broke its word.
+    #[command(subcommand)]
+    Evidence(EvidenceVerb),
 }
 
 #[derive(Args)]
@@ -126,6 +129,9 @@ enum NodeVerb {
     Serve {
         #[command(flatten)]
         at: At,
+        /// Where other members reach this node, `host:port` to listen on; as in the node's configuration if not given.
+        #[arg(long, value_name = "ADDR")]
+        peer_listen: Option<String>,
     },
     /// How the node stands.
     Status {
@@ -312,6 +318,33 @@ enum RecordVerb {
 }
 
 #[derive(Subcommand)]
+enum EvidenceVerb {
+    /// Lists what this node holds.
+    List {
+        #[command(flatten)]
+        at: At,
+    },
+    /// Writes one as a file that convicts before anyone.
+    Export {
+        #[command(flatten)]
+        at: At,
+        /// The beginning of its id.
+        id: String,
+        /// The file; `ID.evidence` by default.
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+    /// Verifies a file, offline.
+    Verify {
+        /// The file.
+        file: PathBuf,
+        /// The charter's digest, from a source that you trust.
+        #[arg(long)]
+        charter: Option<String>,
+    },
+}
+
+#[derive(Subcommand)]
 enum BundleVerb {
     /// Writes a study's file.
     Export {
@@ -432,26 +465,39 @@ fn dispatch(noun: Noun, json: bool) -> Result<Option<Reply>, NodeError> {
             }
             BundleVerb::Verify { file, charter } => bundle_verify(&file, charter.as_deref())?,
         },
+        Noun::Evidence(verb) => match verb {
+            EvidenceVerb::List { at } => call(&at.node, Command::EvidenceList)?,
+            EvidenceVerb::Export { at, id, out } => {
+                let out = out.unwrap_or_else(|| PathBuf::from(format!("{id}.evidence")));
+                let out =
+                    std::path::absolute(&out).map_err(|e| NodeError::io(&out, e))?.display().to_string();
+                call(&at.node, Command::EvidenceExport { id, out })?
+            }
+            EvidenceVerb::Verify { file, charter } => {
+                let pin = pin(charter.as_deref())?;
+                let bytes = std::fs::read(&file).map_err(|e| NodeError::io(&file, e))?;
+                node::peers::matter::verify_evidence(&bytes, pin)
+            }
+        },
     };
     Ok(Some(reply))
 }
 
-fn bundle_verify(file: &Path, charter: Option<&str>) -> Result<Reply, NodeError> {
-    let pin = match charter {
-        None => None,
-        Some(text) => {
-            // A file that holds the digest does as well, so that it need not be typed.
-            let text = match std::fs::read_to_string(text) {
-                Ok(content) => content.trim().to_string(),
-                Err(_) => text.to_string(),
-            };
-            let expected = "expected 64 hexadecimal characters or a file that holds them";
-            Some(
-                text.parse()
-                    .map_err(|_| NodeError::Input(format!("--charter: found `{text}`, {expected}")))?,
-            )
-        }
+/// The charter's digest as given from outside.
+fn pin(charter: Option<&str>) -> Result<Option<record::Digest>, NodeError> {
+    let Some(text) = charter else { return Ok(None) };
+    // A file that holds the digest does as well, so that it need not be typed.
+    let text = match std::fs::read_to_string(text) {
+        Ok(content) => content.trim().to_string(),
+        Err(_) => text.to_string(),
     };
+    let expected = "expected 64 hexadecimal characters or a file that holds them";
+    let digest = text.parse();
+    digest.map(Some).map_err(|_| NodeError::Input(format!("--charter: found `{text}`, {expected}")))
+}
+
+fn bundle_verify(file: &Path, charter: Option<&str>) -> Result<Reply, NodeError> {
+    let pin = pin(charter)?;
     let bytes = std::fs::read(file).map_err(|e| NodeError::io(file, e))?;
     if bytes.first() != Some(&b'{') {
         let start: String = String::from_utf8_lossy(&bytes).chars().take(16).collect();
@@ -480,15 +526,16 @@ fn node_verb(verb: NodeVerb) -> Result<Option<Reply>, NodeError> {
     let reply = match verb {
         NodeVerb::Init { at, id, name, jurisdiction, control } => {
             let control = control.unwrap_or_else(|| name.clone());
-            let config = Config { id, name, jurisdiction, control, hub: None, proxy: None };
+            let config = Config { id, name, jurisdiction, control, hub: None, peer_listen: None, proxy: None };
             let fragment = node::config::init(&at.node, &config)?;
             Reply::yes(fragment.clone(), serde_json::json!({ "member": config.id, "charter_part": fragment }))
         }
         NodeVerb::Join { at, charter, hub, proxy } => {
             join::node_join(&at.node, &charter, &hub, proxy.as_deref())?
         }
-        NodeVerb::Serve { at } => {
-            runtime()?.block_on(node::service::serve(&at.node, join::interrupted()))?;
+        NodeVerb::Serve { at, peer_listen } => {
+            let serving = node::service::serve_on(&at.node, peer_listen.as_deref(), join::interrupted());
+            runtime()?.block_on(serving)?;
             return Ok(None);
         }
         NodeVerb::Status { at } => call(&at.node, Command::Status)?,

@@ -18,6 +18,7 @@ pub mod facts;
 pub mod gather;
 pub mod keys;
 pub mod mirror;
+pub mod peers;
 pub mod runner;
 pub mod service;
 pub mod store;

@@ -92,6 +92,8 @@ impl Node {
             Command::RecordShow { index } => self.record_show(index),
             Command::RecordVerify => self.record_verify(),
             Command::BundleExport { study, out } => self.bundle_export(&study, Path::new(&out), now),
+            Command::EvidenceList => self.evidence_list(),
+            Command::EvidenceExport { id, out } => self.evidence_export(&id, Path::new(&out)),
             Command::Egress { since } => self.egress_report(since),
             Command::Stop => {
                 let id = self.stop(now)?;
@@ -110,14 +112,18 @@ impl Node {
         let digest = self.state_digest()?;
         let unsigned = self.state.roster.unsigned();
         let evidence = self.store.evidence()?;
-        let data = json!({
+        let (watch, peers) = self.peer_status(now)?;
+        let mut data = json!({
             "member": self.me(), "federation": self.charter.federation, "charter": self.charter_digest.to_string(),
             "in_force": self.state.in_force(), "unsigned": unsigned, "size": self.size(), "watermark": self.watermark(),
             "watermark_age_ms": age, "state": digest.to_string(), "stopped": self.stopped, "halted": self.halted,
             "paused": self.paused, "evidence": evidence,
             "quorum": self.log.roster().quorum(), "members": self.charter.members.len(),
-            "unwatched": true, "hub": self.config.hub, "proxy": self.config.proxy.as_ref().map(ToString::to_string),
+            "hub": self.config.hub, "proxy": self.config.proxy.as_ref().map(ToString::to_string),
         });
+        if let (Some(data), serde_json::Value::Object(peers)) = (data.as_object_mut(), peers) {
+            data.extend(peers);
+        }
         let mut text = format!(
             "{} of federation {}\n  agreement    {} ({})\n  record       {} entries, in force up to {} ({} s old), quorum {} of {}\n  state        {}\n",
             self.me(),
@@ -138,7 +144,7 @@ impl Node {
         if let (Some(hub), Some(proxy)) = (&self.config.hub, &self.config.proxy) {
             let _ = writeln!(text, "  hub          {hub}, through the proxy {proxy}");
         }
-        let _ = writeln!(text, "  watch        unwatched: no member serves checkpoints outside the hub yet");
+        text.push_str(&watch);
         if self.stopped {
             let _ = writeln!(text, "  STOPPED by its operator");
         }

@@ -130,6 +130,7 @@ impl Setup {
                 jurisdiction: jurisdiction.clone(),
                 control: format!("{id}, own premises"),
                 hub: None,
+                peer_listen: None,
                 proxy: None,
             };
             text.push_str(&node::config::init(&dir.path().join(id), &config).unwrap());
