@@ -1,8 +1,9 @@
 //! The charter (on pages: the agreement): members, seats, decision rules, aggregator pool, floor, sunset.
 
 use record::Digest;
+use record::MlPublicKey;
 use record::keys::PublicKey;
-use record::roster::MAX_MEMBERS;
+use record::roster::{Cosigning, MAX_MEMBERS, WitnessInfo};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use study::DocumentError;
@@ -41,6 +42,12 @@ pub struct Charter {
     /// Transfer instruments that the members have signed, each with its reference.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub instruments: Vec<Instrument>,
+    /// Organisations outside that cosign checkpoints and see nothing else.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub witnesses: Vec<WitnessInfo>,
+    /// Which cosignatures count, beside the quorum.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cosigning: Option<Cosigning>,
 }
 
 /// Who runs the hub, where, and with which keys.
@@ -73,8 +80,17 @@ pub struct Member {
     pub sign: PublicKey,
     /// Key that cosigns checkpoints.
     pub cosign: PublicKey,
+    /// Key that cosigns checkpoints with ML-DSA-44, if the member has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cosign_ml: Option<MlPublicKey>,
     /// Key of its TLS certificate.
     pub tls: PublicKey,
+    /// Digest of the `sign` key that comes next, committed to in advance and kept elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Digest>,
+    /// Where other members reach it without the hub, `host:port`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
     /// Seats: who may decide what for this member.
     pub seats: Vec<Seat>,
 }

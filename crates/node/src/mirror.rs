@@ -29,10 +29,12 @@ impl Node {
             let mut parts = text.split(' ');
             let size = parts.next().and_then(|s| s.parse().ok());
             let root = parts.next().and_then(|r| r.parse().ok());
-            let (Some(size), Some(root)) = (size, root) else {
+            // Before there were terms, none was written.
+            let term = parts.next().map_or(Some(1), |t| t.parse().ok());
+            let (Some(size), Some(root), Some(term)) = (size, root, term) else {
                 return Err(NodeError::Record("the note of what this node cosigned is damaged".into()));
             };
-            self.cosigned = Some(Cosigned { size, root });
+            self.cosigned = Some(Cosigned { size, root, term });
         }
         if let Some(note) = self.store.meta_text("in-force")? {
             let checkpoint = SignedCheckpoint::parse(&note)
@@ -115,15 +117,16 @@ impl Node {
             return Ok(());
         }
         let me = self.me().to_string();
-        let (line, next) = self
+        let (lines, next) = self
             .log
             .cosign(checkpoint, &me, &self.keys.cosign(), now, self.cosigned)
             .map_err(|e| NodeError::Record(e.to_string()))?;
         // INVARIANT: what was cosigned is kept before the cosignature leaves.
-        self.store.set_meta("cosigned", format!("{} {}", next.size, next.root).as_bytes())?;
+        let note = format!("{} {} {}", next.size, next.root, next.term);
+        self.store.set_meta("cosigned", note.as_bytes())?;
         self.cosigned = Some(next);
         self.cosigned_at = now;
-        self.cosign_out.push((next.size, line.to_line()));
+        self.cosign_out.extend(lines.iter().map(|line| (next.size, line.to_line())));
         Ok(())
     }
 

@@ -34,10 +34,11 @@ pub mod matter;
 use crate::NodeError;
 use crate::core::Node;
 use record::checkpoint::{Cosignature, SignedCheckpoint};
+use record::electorate::Electorate;
 use record::evidence::{Attested, MAX_LEAVES, cleaned, contradiction};
 use record::tree::{leaf_hash, verify_consistency};
 use record::{Claim, Digest, Entry, PublicKey};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use wire::api;
 use wire::peer::{Checkpoints, Consistency, Highest};
 
@@ -57,8 +58,6 @@ pub(crate) struct PeerState {
     watched: Option<(i64, String)>,
     /// Since when another member has more than the hub gives, which, and how much.
     behind: Option<(i64, String, u64)>,
-    /// Where members answer.
-    endpoints: BTreeMap<String, String>,
 }
 
 /// What a member showed.
@@ -83,18 +82,26 @@ pub enum Next {
 impl Node {
     /// Where each member answers, of those that say so in the charter.
     pub fn endpoints(&self) -> BTreeMap<String, String> {
-        self.peers.endpoints.clone()
+        let roster = self.log.roster();
+        if roster.charter_digest.is_some() {
+            let members = roster.members.iter();
+            return members.filter_map(|(id, m)| Some((id.clone(), m.endpoint.clone()?))).collect();
+        }
+        let members = self.charter.members.iter();
+        members.filter_map(|m| Some((m.id.clone(), m.endpoint.clone()?))).collect()
     }
 
     /// The members that may call this node, by TLS key.
     pub fn admitted(&self) -> BTreeMap<PublicKey, String> {
-        let members = &self.charter.members;
-        members.iter().filter(|m| m.id != self.config.id).map(|m| (m.tls, m.id.clone())).collect()
-    }
-
-    /// Sets where members answer.
-    pub fn set_endpoints(&mut self, endpoints: BTreeMap<String, String>) {
-        self.peers.endpoints = endpoints;
+        let roster = self.log.roster();
+        let mut all: BTreeMap<PublicKey, String> = if roster.charter_digest.is_some() {
+            let members = roster.members.iter().chain(&roster.suspended);
+            members.map(|(id, m)| (m.tls, id.clone())).collect()
+        } else {
+            self.charter.members.iter().map(|m| (m.tls, m.id.clone())).collect()
+        };
+        all.retain(|_, id| *id != self.config.id);
+        all
     }
 
     /// The other members that have an endpoint: where it is, and the key that it must show.
@@ -107,15 +114,26 @@ impl Node {
     /// The other members that this node can watch the hub with: they have an endpoint, and the hub does not run it.
     pub fn watchable(&self) -> BTreeMap<String, (String, PublicKey)> {
         let mut others = self.others();
-        others.remove(&self.charter.hub.operator);
+        others.retain(|id, _| !self.runs_hub(id));
         others
+    }
+
+    /// Whether a member runs the hub.
+    fn runs_hub(&self, id: &str) -> bool {
+        let hub = self.log.roster().hub.as_ref().map_or(&self.charter.hub.operator, |hub| &hub.operator);
+        hub == id || *hub == self.operator(id)
+    }
+
+    /// The organisation that runs a member's seat; seats of one count once.
+    pub(crate) fn operator(&self, id: &str) -> String {
+        self.log.roster().keys(id).map_or_else(|| id.to_string(), |m| m.operator.clone())
     }
 
     /// Whether too few organisations answer outside the hub: no f + 1 of them, of whom one is honest.
     pub(crate) fn unwatched(&self) -> bool {
-        let operator = &self.charter.hub.operator;
-        let answering = self.endpoints().into_keys().filter(|id| id != operator).count();
-        answering <= self.log.roster().f as usize || self.watchable().is_empty()
+        let answering = self.endpoints().into_keys().filter(|id| !self.runs_hub(id));
+        let answering: BTreeSet<String> = answering.map(|id| self.operator(&id)).collect();
+        answering.len() <= self.log.roster().f as usize || self.watchable().is_empty()
     }
 
     /// The line on watching in a status, and whether the hub is watched now.
@@ -165,28 +183,22 @@ impl Node {
         let others = self.peers.seen.values().map(|seen| &seen.note);
         let known: Vec<&SignedCheckpoint> =
             others.chain(self.in_force.iter().map(|f| f.checkpoint())).collect();
-        for other in known {
-            if other.checkpoint() == note.checkpoint() {
-                self.add_lines(&mut note, &other.to_note());
-            }
+        let same = known.into_iter().filter(|other| other.checkpoint() == note.checkpoint());
+        let lines: Vec<Cosignature> = same.flat_map(|other| other.lines().cloned()).collect();
+        for line in lines {
+            let _ = note.add(line, self.log.roster());
         }
         if let Some(lines) = self.store.meta_text("cosigned-lines")?
             && let Some((size, lines)) = lines.split_once('\n')
             && size == note.checkpoint().size().to_string()
         {
-            self.add_lines(&mut note, &format!("\n\n\n{lines}"));
-        }
-        Ok(Some(note))
-    }
-
-    /// Adds the cosignature lines of a note, those that hold.
-    fn add_lines(&self, note: &mut SignedCheckpoint, text: &str) {
-        let lines = text.split_once("\n\n").map_or("", |(_, lines)| lines);
-        for line in lines.split_inclusive('\n').skip(1) {
-            if let Ok(cosignature) = Cosignature::from_line(line) {
-                let _ = note.add(cosignature, self.log.roster());
+            for line in lines.split_inclusive('\n') {
+                if let Ok(line) = Cosignature::from_line(line) {
+                    let _ = note.add(line, self.log.roster());
+                }
             }
         }
+        Ok(Some(note))
     }
 
     /// Keeps the lines with which this node cosigned, before they leave.
@@ -250,6 +262,7 @@ impl Node {
             root: self.cosigned.map_or_else(|| Digest::of(b""), |c| c.root),
             signature: None,
             size: self.cosigned.map_or(0, |c| c.size),
+            term: self.cosigned.map_or(0, |c| c.term),
         };
         Ok(highest.sign(&self.keys.sign())?)
     }
@@ -263,7 +276,9 @@ impl Node {
         let mut largest: Option<SignedCheckpoint> = None;
         for text in [&shown.in_force, &shown.cosigned].into_iter().flatten() {
             let note = match self.genuine(text) {
-                Ok(note) => note,
+                Ok(Some(note)) => note,
+                // Of another term: neither side has to be wrong.
+                Ok(None) => continue,
                 Err(why) => {
                     self.keep_evidence(peer, &format!("a checkpoint that is none: {why}"), &[], now)?;
                     return Ok(Next::Done);
@@ -309,12 +324,9 @@ impl Node {
         }
         if answer.root != a.root() {
             let roster = self.log.roster();
-            let clean = |note: &SignedCheckpoint| {
-                cleaned(note, roster).map(|n| n.to_note()).map_err(|e| NodeError::Record(e.to_string()))
-            };
             let claim = Claim::TwoHistories {
-                smaller: clean(&own)?,
-                larger: clean(&shown)?,
+                smaller: cleaned(&own, roster).to_note(),
+                larger: cleaned(&shown, roster).to_note(),
                 root: answer.root,
                 proof: answer.proof.clone(),
             };
@@ -368,7 +380,7 @@ impl Node {
 
     /// Whether an answer is signed by the member that gave it, about this log.
     fn attested(&self, peer: &str, answer: &Attested) -> bool {
-        let key = self.log.roster().members.get(peer).map(|m| m.sign);
+        let key = self.log.roster().keys(peer).map(|m| m.sign);
         answer.member == peer
             && answer.origin == self.log.roster().origin
             && answer.leaves.len() <= MAX_LEAVES
@@ -396,7 +408,7 @@ impl Node {
     /// # Errors
     /// When the store fails.
     pub fn examine(&mut self, note: &str, entries: &[Vec<u8>], now: i64) -> Result<(), NodeError> {
-        let Ok(note) = self.genuine(note) else { return Ok(()) };
+        let Ok(Some(note)) = self.genuine(note) else { return Ok(()) };
         if note.checkpoint().size() <= self.log.size() {
             if let Some(own) = self.own_note()? {
                 self.compare(&note, &own, now)?;
@@ -439,14 +451,22 @@ impl Node {
         Ok(())
     }
 
-    /// A note of this log, signed by the hub, with the cosignatures that hold.
-    fn genuine(&self, text: &str) -> Result<SignedCheckpoint, String> {
+    /// A note of this log, signed by the hub of its term, with the cosignatures that hold; nothing if it is of a term
+    /// that has ended, of which it may say more than the next one took over.
+    fn genuine(&self, text: &str) -> Result<Option<SignedCheckpoint>, String> {
         let note = SignedCheckpoint::parse(text).map_err(|e| e.to_string())?;
-        if note.checkpoint().origin() != self.log.roster().origin {
+        let roster = self.log.roster();
+        if note.checkpoint().origin() != roster.origin {
             return Err("it is of another log".into());
         }
-        note.verify_hub(&self.hub_key()).map_err(|e| e.to_string())?;
-        cleaned(&note, self.log.roster()).map_err(|e| e.to_string())
+        let of = |e: &Electorate| note.verify_hub(&e.hub.key).is_ok();
+        if roster.electorate_at(note.checkpoint().size()).is_some_and(|e| of(e)) {
+            return Ok(Some(cleaned(&note, roster)));
+        }
+        if roster.eras.iter().any(|era| of(&era.electorate)) {
+            return Ok(None);
+        }
+        Err("no hub of this log has signed it".into())
     }
 
     /// Whether a checkpoint contradicts those here, which then convicts the hub.
@@ -456,9 +476,14 @@ impl Node {
         own: &SignedCheckpoint,
         now: i64,
     ) -> Result<bool, NodeError> {
-        let wrong = |e: String| NodeError::Record(e);
-        let own = cleaned(own, self.log.roster()).map_err(|e| wrong(e.to_string()))?;
-        let claim = contradiction(shown, &own, self.log.tree()).map_err(|e| wrong(e.to_string()))?;
+        let roster = self.log.roster();
+        let hub = |note: &SignedCheckpoint| roster.electorate_at(note.checkpoint().size()).map(|e| e.hub.key);
+        // What one hub said does not bind the next; the base of a term is checked where the term is opened.
+        if hub(shown) != hub(own) {
+            return Ok(false);
+        }
+        let claim = contradiction(shown, &cleaned(own, roster), self.log.tree())
+            .map_err(|e| NodeError::Record(e.to_string()))?;
         match claim {
             Some(claim) => self.convict(claim, now).map(|()| true),
             None => Ok(false),

@@ -1,24 +1,29 @@
 //! Checkpoints: the size and root of the log, signed by the hub and cosigned by those who checked it.
 //!
 //! A checkpoint is a C2SP tlog-checkpoint in a C2SP signed note; its first signature line is the hub's, named as the
-//! origin. The other lines are cosignatures (C2SP tlog-cosignature, Ed25519, type 0x04) named by party id. Extension
-//! lines are refused: newer cosignatures do not cover them, so nothing may hang on them.
+//! origin. The other lines are cosignatures (C2SP tlog-cosignature): Ed25519 (type 0x04) and ML-DSA-44 (type 0x06), named
+//! by party id or by the name of an outside witness. Extension lines are refused: ML-DSA cosignatures do not cover them,
+//! so nothing may hang on them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::digest::{Digest, excerpt};
+use crate::electorate::{Cosigner, Electorate, Scheme};
 use crate::keys::{KeyError, PublicKey, SecretKey, Signature};
+use crate::postquantum::{MlPublicKey, MlSecretKey, SIGNATURE_BYTES};
 use crate::roster::Roster;
 
-/// Longest note that is read, bytes.
-pub const MAX_NOTE_BYTES: usize = 64 * 1024;
+/// Longest note that is read, bytes: 99 lines, each long enough for a post-quantum signature.
+pub const MAX_NOTE_BYTES: usize = 384 * 1024;
 /// Most cosignatures on a checkpoint (the note format stops at 100 lines).
 pub const MAX_COSIGNATURES: usize = 99;
 /// Key type of a log's own Ed25519 signature on a note (C2SP signed-note).
 const TYPE_ED25519: u8 = 0x01;
 /// Key type of a timestamped Ed25519 cosignature (C2SP tlog-cosignature).
 const TYPE_COSIGNATURE: u8 = 0x04;
+/// Key type of an ML-DSA-44 cosignature (C2SP tlog-cosignature).
+const TYPE_ML_DSA_44: u8 = 0x06;
 
 /// A checkpoint that cannot be read, or a signature on it that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -114,16 +119,16 @@ impl Checkpoint {
 
     /// Signs the checkpoint as the hub.
     pub fn sign(&self, hub: &SecretKey) -> SignedCheckpoint {
-        let hub_id = note_key_id(&self.origin, TYPE_ED25519, &hub.public());
+        let hub_id = note_key_id(&self.origin, TYPE_ED25519, hub.public().as_bytes());
         let hub_sig = hub.sign(self.body().as_bytes());
         SignedCheckpoint { checkpoint: self.clone(), hub_id, hub_sig, cosignatures: BTreeMap::new() }
     }
 }
 
 /// SHA-256(name ‖ "\n" ‖ type ‖ key), its first four bytes (C2SP signed-note, tlog-cosignature).
-fn note_key_id(name: &str, key_type: u8, key: &PublicKey) -> u32 {
+fn note_key_id(name: &str, key_type: u8, key: &[u8]) -> u32 {
     let mut typed = vec![key_type];
-    typed.extend_from_slice(key.as_bytes());
+    typed.extend_from_slice(key);
     signed_note::key_id(name, &typed)
 }
 
@@ -150,7 +155,27 @@ pub struct Cosignature {
     name: String,
     id: u32,
     time: u64,
-    sig: Signature,
+    sig: CosignatureBytes,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum CosignatureBytes {
+    Ed25519(Signature),
+    MlDsa44(Box<[u8]>),
+}
+
+/// A cosigner's secret keys.
+pub struct CosignKeys<'a> {
+    /// Ed25519.
+    pub key: &'a SecretKey,
+    /// ML-DSA-44, if it has one.
+    pub ml: Option<&'a MlSecretKey>,
+}
+
+impl<'a> From<&'a SecretKey> for CosignKeys<'a> {
+    fn from(key: &'a SecretKey) -> Self {
+        CosignKeys { key, ml: None }
+    }
 }
 
 impl Cosignature {
@@ -164,15 +189,50 @@ impl Cosignature {
         time: u64,
         key: &SecretKey,
     ) -> Result<Self, CheckpointError> {
-        if !signed_note::is_key_name_valid(name) || name.chars().any(char::is_control) {
-            return Err(malformed(name, "a name without spaces, pluses and control characters"));
-        }
-        if i64::try_from(time).is_err() {
-            return Err(malformed(&time.to_string(), "seconds below 2^63"));
-        }
-        let sig = key.sign(&cosigned_message(checkpoint, time));
-        let id = note_key_id(name, TYPE_COSIGNATURE, &key.public());
+        signable(name, time)?;
+        let sig = CosignatureBytes::Ed25519(key.sign(&cosigned_message(checkpoint, time)));
+        let id = note_key_id(name, TYPE_COSIGNATURE, key.public().as_bytes());
         Ok(Cosignature { name: name.to_owned(), id, time, sig })
+    }
+
+    /// Cosigns a checkpoint as `name` at `time`, seconds since the epoch, with ML-DSA-44 (C2SP tlog-cosignature).
+    ///
+    /// # Errors
+    /// When `name` cannot name a key of a signed note, or the time is out of range.
+    pub fn sign_ml(
+        checkpoint: &Checkpoint,
+        name: &str,
+        time: u64,
+        key: &MlSecretKey,
+    ) -> Result<Self, CheckpointError> {
+        signable(name, time)?;
+        let sig = key
+            .sign(&subtree_message(checkpoint, name, time))
+            .map_err(|e| malformed(&e.to_string(), "an ML-DSA-44 signature"))?;
+        let id = note_key_id(name, TYPE_ML_DSA_44, key.public().as_bytes());
+        Ok(Cosignature { name: name.to_owned(), id, time, sig: CosignatureBytes::MlDsa44(sig) })
+    }
+
+    /// Cosigns with every key of a cosigner, at one time.
+    ///
+    /// # Errors
+    /// As [`sign`](Self::sign).
+    pub fn sign_all(
+        checkpoint: &Checkpoint,
+        name: &str,
+        time: u64,
+        keys: &CosignKeys<'_>,
+    ) -> Result<Vec<Self>, CheckpointError> {
+        let mut all = vec![Self::sign(checkpoint, name, time, keys.key)?];
+        if let Some(ml) = keys.ml {
+            all.push(Self::sign_ml(checkpoint, name, time, ml)?);
+        }
+        Ok(all)
+    }
+
+    /// Whether it is an ML-DSA-44 cosignature.
+    pub fn is_post_quantum(&self) -> bool {
+        matches!(self.sig, CosignatureBytes::MlDsa44(_))
     }
 
     /// The cosigner's name: a party id.
@@ -185,21 +245,57 @@ impl Cosignature {
         self.time
     }
 
-    /// Checks that it is by `key`, on `checkpoint`.
+    /// Checks that it is an Ed25519 cosignature by `key`, on `checkpoint`.
     ///
     /// # Errors
     /// When it is not.
     pub fn verify(&self, checkpoint: &Checkpoint, key: &PublicKey) -> Result<(), CheckpointError> {
-        if self.id != note_key_id(&self.name, TYPE_COSIGNATURE, key) {
-            return Err(CheckpointError::UnknownCosigner { name: self.name.clone() });
+        let CosignatureBytes::Ed25519(sig) = &self.sig else { return Err(self.unknown()) };
+        if self.id != note_key_id(&self.name, TYPE_COSIGNATURE, key.as_bytes()) {
+            return Err(self.unknown());
         }
-        key.verify_strict(&cosigned_message(checkpoint, self.time), &self.sig)
+        key.verify_strict(&cosigned_message(checkpoint, self.time), sig)
             .map_err(|_| CheckpointError::Cosignature { name: self.name.clone(), size: checkpoint.size })
+    }
+
+    /// Checks that it is an ML-DSA-44 cosignature by `key`, on `checkpoint`.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn verify_ml(&self, checkpoint: &Checkpoint, key: &MlPublicKey) -> Result<(), CheckpointError> {
+        let CosignatureBytes::MlDsa44(sig) = &self.sig else { return Err(self.unknown()) };
+        if self.id != note_key_id(&self.name, TYPE_ML_DSA_44, key.as_bytes()) {
+            return Err(self.unknown());
+        }
+        if key.verifies(&subtree_message(checkpoint, &self.name, self.time), sig) {
+            return Ok(());
+        }
+        Err(CheckpointError::Cosignature { name: self.name.clone(), size: checkpoint.size })
+    }
+
+    /// Checks that it is by one of the keys of this cosigner.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn verify_by(&self, checkpoint: &Checkpoint, cosigner: &Cosigner) -> Result<(), CheckpointError> {
+        match (&self.sig, &cosigner.ml) {
+            (CosignatureBytes::Ed25519(_), _) => self.verify(checkpoint, &cosigner.key),
+            (CosignatureBytes::MlDsa44(_), Some(key)) => self.verify_ml(checkpoint, key),
+            (CosignatureBytes::MlDsa44(_), None) => Err(self.unknown()),
+        }
+    }
+
+    fn unknown(&self) -> CheckpointError {
+        CheckpointError::UnknownCosigner { name: self.name.clone() }
     }
 
     /// The note's signature line, with its newline.
     pub fn to_line(&self) -> String {
-        let payload = [self.time.to_be_bytes().as_slice(), self.sig.as_bytes()].concat();
+        let sig: &[u8] = match &self.sig {
+            CosignatureBytes::Ed25519(sig) => sig.as_bytes(),
+            CosignatureBytes::MlDsa44(sig) => sig,
+        };
+        let payload = [self.time.to_be_bytes().as_slice(), sig].concat();
         note_line(&self.name, self.id, &payload)
     }
 
@@ -213,10 +309,13 @@ impl Cosignature {
     }
 
     fn from_note(read: &signed_note::Signature) -> Result<Self, CheckpointError> {
-        let wrong = || malformed(read.name(), "a cosignature of 72 bytes: time and Ed25519 signature");
+        let wrong = || malformed(read.name(), "a time of 8 bytes and a signature of Ed25519 or ML-DSA-44");
         let (time, sig) = read.signature().split_first_chunk::<8>().ok_or_else(wrong)?;
         let time = u64::from_be_bytes(*time);
-        let sig = Signature::from_bytes(sig.try_into().map_err(|_| wrong())?);
+        let sig = match sig.len() {
+            SIGNATURE_BYTES => CosignatureBytes::MlDsa44(sig.into()),
+            _ => CosignatureBytes::Ed25519(Signature::from_bytes(sig.try_into().map_err(|_| wrong())?)),
+        };
         if i64::try_from(time).is_err() {
             return Err(wrong());
         }
@@ -227,6 +326,36 @@ impl Cosignature {
 /// What a cosigner signs (C2SP tlog-cosignature, Ed25519 signed message).
 fn cosigned_message(checkpoint: &Checkpoint, time: u64) -> Vec<u8> {
     format!("cosignature/v1\ntime {time}\n{}", checkpoint.body()).into_bytes()
+}
+
+fn signable(name: &str, time: u64) -> Result<(), CheckpointError> {
+    if !signed_note::is_key_name_valid(name) || name.chars().any(char::is_control) || name.len() > 255 {
+        return Err(malformed(name, "a name without spaces, pluses and control characters"));
+    }
+    if i64::try_from(time).is_err() {
+        return Err(malformed(&time.to_string(), "seconds below 2^63"));
+    }
+    Ok(())
+}
+
+/// What a cosigner signs with ML-DSA-44 (C2SP tlog-cosignature, `cosigned_message` in the presentation language of
+/// RFC 8446): label, name, time, origin, start, end, root of the whole tree.
+fn subtree_message(checkpoint: &Checkpoint, name: &str, time: u64) -> Vec<u8> {
+    let mut message = b"subtree/v1\n\0".to_vec();
+    let opaque = |text: &str| {
+        // INVARIANT: names are at most 255 bytes and origins 128, checked where they come in.
+        let mut framed = vec![u8::try_from(text.len()).unwrap_or(u8::MAX)];
+        framed.extend_from_slice(text.as_bytes());
+        framed
+    };
+    let (name, origin) = (opaque(name), opaque(&checkpoint.origin));
+    message.extend_from_slice(&name);
+    message.extend_from_slice(&time.to_be_bytes());
+    message.extend_from_slice(&origin);
+    message.extend_from_slice(&0_u64.to_be_bytes());
+    message.extend_from_slice(&checkpoint.size.to_be_bytes());
+    message.extend_from_slice(checkpoint.root.as_bytes());
+    message
 }
 
 /// A checkpoint as a signed note: the hub's signature and the cosignatures that have come in, in the order of names.
@@ -325,24 +454,66 @@ impl SignedCheckpoint {
     /// When it did not, or with another key.
     pub fn verify_hub(&self, key: &PublicKey) -> Result<(), CheckpointError> {
         let wrong = |_: KeyError| CheckpointError::Hub { size: self.checkpoint.size, key: *key };
-        if self.hub_id != note_key_id(&self.checkpoint.origin, TYPE_ED25519, key) {
+        if self.hub_id != note_key_id(&self.checkpoint.origin, TYPE_ED25519, key.as_bytes()) {
             return Err(wrong(KeyError::Invalid { key: *key }));
         }
         key.verify_strict(self.checkpoint.body().as_bytes(), &self.hub_sig).map_err(wrong)
     }
 
-    fn check(&self, cosignature: &Cosignature, roster: &Roster) -> Result<(), CheckpointError> {
-        match roster.members.get(&cosignature.name) {
-            Some(member) => cosignature.verify(&self.checkpoint, &member.cosign),
-            None => Err(CheckpointError::UnknownCosigner { name: cosignature.name.clone() }),
-        }
+    /// The note without cosignatures: size and root as the hub signed them.
+    pub fn without_cosignatures(&self) -> SignedCheckpoint {
+        SignedCheckpoint { cosignatures: BTreeMap::new(), ..self.clone() }
     }
 
-    /// The members whose cosignature verifies, with its time in seconds since the epoch. One organisation counts
-    /// once, whatever the number of its lines.
+    /// The cosignature lines, unverified.
+    pub fn lines(&self) -> impl Iterator<Item = &Cosignature> {
+        self.cosignatures.values()
+    }
+
+    /// By the keys of any era: which of them count is for [`cosigned_in`](Self::cosigned_in).
+    fn check(&self, cosignature: &Cosignature, roster: &Roster) -> Result<(), CheckpointError> {
+        let mut fault = cosignature.unknown();
+        let mut tried: Option<&Cosigner> = None;
+        for era in roster.eras.iter().rev() {
+            let Some(cosigner) = era.electorate.cosigner(&cosignature.name) else { continue };
+            if tried.replace(cosigner).is_some_and(|before| before == cosigner) {
+                continue;
+            }
+            match cosignature.verify_by(&self.checkpoint, cosigner) {
+                Ok(()) => return Ok(()),
+                Err(CheckpointError::UnknownCosigner { .. }) => {}
+                Err(e) => fault = e,
+            }
+        }
+        Err(fault)
+    }
+
+    /// Whose cosignatures count in an electorate, with their times in seconds since the epoch. One name counts once,
+    /// whatever the number of its lines; in a hybrid scheme only with a line of both kinds, at the earlier time.
+    pub fn cosigned_in(&self, electorate: &Electorate) -> BTreeMap<String, u64> {
+        let mut kinds: BTreeMap<&str, (Option<u64>, Option<u64>)> = BTreeMap::new();
+        for line in self.cosignatures.values() {
+            let Some(cosigner) = electorate.cosigner(&line.name) else { continue };
+            if line.verify_by(&self.checkpoint, cosigner).is_ok() {
+                let (classic, quantum) = kinds.entry(&line.name).or_default();
+                *(if line.is_post_quantum() { quantum } else { classic }) = Some(line.time);
+            }
+        }
+        let both = |name: &str| electorate.scheme == Scheme::Hybrid && electorate.members.contains_key(name);
+        let counted = kinds.into_iter().filter_map(|(name, times)| {
+            let time = match times {
+                (Some(classic), Some(quantum)) => Some(classic.min(quantum)),
+                (Some(classic), None) if !both(name) => Some(classic),
+                _ => None,
+            };
+            time.map(|t| (name.to_owned(), t))
+        });
+        counted.collect()
+    }
+
+    /// [`cosigned_in`](Self::cosigned_in) the electorate of this checkpoint's size.
     pub fn cosignatures(&self, roster: &Roster) -> BTreeMap<String, u64> {
-        let valid = self.cosignatures.values().filter(|c| self.check(c, roster).is_ok());
-        valid.map(|c| (c.name.clone(), c.time)).collect()
+        roster.electorate_at(self.checkpoint.size).map_or_else(BTreeMap::new, |e| self.cosigned_in(e))
     }
 
     /// Those of [`cosignatures`](Self::cosignatures) by name alone.
@@ -350,7 +521,7 @@ impl SignedCheckpoint {
         self.cosignatures(roster).into_keys().collect()
     }
 
-    /// What is wrong with the cosignatures that do not count.
+    /// What is wrong with the cosignatures that are nobody's.
     pub fn faults(&self, roster: &Roster) -> Vec<CheckpointError> {
         self.cosignatures.values().filter_map(|c| self.check(c, roster).err()).collect()
     }

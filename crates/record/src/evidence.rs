@@ -25,13 +25,13 @@
 //! f + 1 cosigners is honest, and a minute is allowed for clocks. What no file can show is a checkpoint that was never
 //! signed, a receipt that was never given, or a call that was not answered.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::Pin;
 use crate::canon::{self, CanonError, Value};
-use crate::checkpoint::{CheckpointError, Cosignature, SignedCheckpoint};
+use crate::checkpoint::{CheckpointError, SignedCheckpoint};
 use crate::digest::Digest;
 use crate::entry::Entry;
 use crate::keys::{KeyError, PublicKey, SecretKey, Signature, pae};
@@ -42,8 +42,8 @@ use crate::tree::{TreeError, leaf_hash, verify_consistency, verify_inclusion};
 
 /// The `format` of a file.
 pub const FORMAT: &str = "comity-evidence/1";
-/// Longest file, bytes: a charter, two notes or two entries, and proofs.
-pub const MAX_EVIDENCE_BYTES: usize = 1 << 20;
+/// Longest file, bytes: a charter, what changed it since, two notes or two entries, and proofs.
+pub const MAX_EVIDENCE_BYTES: usize = 8 << 20;
 /// Most leaf hashes in one signed answer.
 pub const MAX_LEAVES: usize = 1024;
 /// The DSSE payload type of a member's signed answer about entries.
@@ -59,6 +59,14 @@ pub enum EvidenceError {
     /// The file is of another version.
     #[error("found format `{0}`, expected `{FORMAT}`")]
     Format(String),
+    /// An entry that is to change members, keys or the hub does not.
+    #[error("entry {index} of the evidence changes nothing: {why}")]
+    Change {
+        /// Its index.
+        index: u64,
+        /// Why.
+        why: String,
+    },
     /// The charter in it cannot be used.
     #[error("charter in the evidence: {0}")]
     Charter(Why),
@@ -205,10 +213,24 @@ pub enum Claim {
     },
 }
 
+/// An entry that changed members, keys or the hub.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Changed {
+    /// The entry, verbatim.
+    pub entry: String,
+    /// Its index.
+    pub index: u64,
+}
+
 /// A claim with the charter whose keys it is about.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Evidence {
+    /// What changed members, keys or the hub since, where the claim is about keys that are not the charter's. Each
+    /// entry is signed by those who may change that, so leaving one out appoints nobody.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<Changed>,
     /// The whole charter; its digest is what a reader pins.
     pub charter: Value,
     /// What is proved.
@@ -226,6 +248,8 @@ pub struct Guilt {
     pub charter: Digest,
     /// `hub`, or the member's id.
     pub who: String,
+    /// The term of the hub; 0 for a member.
+    pub term: u32,
     /// The key that broke its word.
     pub key: PublicKey,
     /// What it did, in words.
@@ -237,7 +261,13 @@ pub struct Guilt {
 impl Evidence {
     /// Evidence under this charter. Says nothing on whether it proves anything: see [`verify`](Self::verify).
     pub fn new(charter: Value, claim: Claim) -> Self {
-        Evidence { charter, claim, format: FORMAT.to_owned() }
+        Evidence { changes: Vec::new(), charter, claim, format: FORMAT.to_owned() }
+    }
+
+    /// The same with what changed members, keys or the hub since the charter.
+    pub fn with(mut self, changes: Vec<Changed>) -> Self {
+        self.changes = changes;
+        self
     }
 
     /// The file's bytes.
@@ -271,10 +301,20 @@ impl Evidence {
     /// # Errors
     /// With the first thing that does not hold.
     pub fn verify(&self, pin: Option<Digest>) -> Result<Guilt, EvidenceError> {
-        let roster = Roster::of_charter(&self.charter).map_err(EvidenceError::Charter)?;
+        let mut roster = Roster::of_charter(&self.charter).map_err(EvidenceError::Charter)?;
         let found = Digest::of(&self.charter.to_bytes()?);
         if let Some(pinned) = pin.filter(|pinned| *pinned != found) {
             return Err(EvidenceError::OtherCharter { pinned, found });
+        }
+        for Changed { index, entry } in &self.changes {
+            let index = *index;
+            let change = |why: String| EvidenceError::Change { index, why };
+            let entry = Entry::from_bytes(entry.as_bytes()).map_err(|e| change(e.to_string()))?;
+            // One that changes nothing could be altered unseen.
+            match roster.after(index, &entry).map_err(|why| change(why.to_string()))? {
+                Some(next) => roster = next,
+                None => return Err(change("it is about something else".to_owned())),
+            }
         }
         let mut verdict = self.claim.judge(&roster)?;
         verdict.pin = if pin.is_some() { Pin::Pinned } else { Pin::Unpinned };
@@ -297,29 +337,42 @@ fn note(text: &str, roster: &Roster, hub: &PublicKey) -> Result<SignedCheckpoint
 }
 
 /// The note with those of its cosignatures that hold under the roster: what goes into a file.
-///
-/// # Errors
-/// When it cannot be read at all.
-pub fn cleaned(note: &SignedCheckpoint, roster: &Roster) -> Result<SignedCheckpoint, CheckpointError> {
-    let text = note.to_note();
-    let (body, lines) = text.split_once("\n\n").unwrap_or((&text, ""));
-    let mut lines = lines.split_inclusive('\n');
-    let mut clean = SignedCheckpoint::parse(&format!("{body}\n\n{}", lines.next().unwrap_or("")))?;
-    for line in lines {
-        if let Ok(cosignature) = Cosignature::from_line(line) {
-            let _ = clean.add(cosignature, roster);
-        }
+pub fn cleaned(note: &SignedCheckpoint, roster: &Roster) -> SignedCheckpoint {
+    let mut clean = note.without_cosignatures();
+    for line in note.lines() {
+        // One that does not hold is left out.
+        let _ = clean.add(line.clone(), roster);
     }
-    Ok(clean)
+    clean
 }
 
 impl Claim {
+    /// The hub that this is about: of all hubs there were, the one that signed the first thing in it. Everything else
+    /// must be signed by the same, since what one hub said does not bind the next.
+    fn hub(&self, roster: &Roster) -> Result<(PublicKey, u32), EvidenceError> {
+        let signed = |key: &PublicKey| match self {
+            Claim::TwoRoots { one: text, .. }
+            | Claim::TwoHistories { smaller: text, .. }
+            | Claim::Backwards { checkpoint: text, .. } => {
+                SignedCheckpoint::parse(text).is_ok_and(|note| note.verify_hub(key).is_ok())
+            }
+            Claim::BrokenPromise { receipt, .. } | Claim::Overdue { receipt, .. } => {
+                receipt.verify(key).is_ok()
+            }
+            Claim::WrongEntry { .. } => true,
+        };
+        let mut hubs = roster.eras.iter().rev().map(|era| (era.electorate.hub.key, era.electorate.term));
+        let found = hubs.find(|(key, _)| signed(key));
+        found.ok_or(EvidenceError::Nothing("it is signed by no hub of this federation"))
+    }
+
     fn judge(&self, roster: &Roster) -> Result<Guilt, EvidenceError> {
-        let hub = roster.hub.as_ref().ok_or(EvidenceError::Charter(Why::NoCharter))?.key;
+        let (hub, term) = self.hub(roster)?;
         let of_hub = |what: String| Guilt {
             pin: Pin::Unpinned,
             charter: Digest::of(b""),
             who: "hub".to_owned(),
+            term,
             key: hub,
             what,
             accomplices: BTreeSet::new(),
@@ -395,7 +448,7 @@ impl Claim {
                     return Err(EvidenceError::Nothing("the checkpoint covers the promised index"));
                 }
                 let late = late_cosigners(&note, receipt, roster);
-                if late.len() <= roster.f as usize {
+                if late.len() <= faults(roster, size) {
                     return Err(EvidenceError::Nothing(
                         "too few members say that the log still ended there after the promised time",
                     ));
@@ -405,12 +458,12 @@ impl Claim {
                     receipt.index,
                     receipt.id,
                     receipt.promised_by,
-                    late.into_iter().collect::<Vec<_>>().join(", ")
+                    late.into_values().collect::<Vec<_>>().join(", ")
                 )))
             }
             Claim::WrongEntry { answer, index, leaf, proof } => {
                 let member =
-                    roster.members.get(&answer.member).ok_or(EvidenceError::Nothing("it is by no member"))?;
+                    roster.keys(&answer.member).ok_or(EvidenceError::Nothing("it is by no member"))?;
                 answer.verify(&member.sign)?;
                 if answer.origin != roster.origin {
                     return Err(EvidenceError::Nothing("the answer is about another log"));
@@ -422,6 +475,7 @@ impl Claim {
                 }
                 Ok(Guilt {
                     who: answer.member.clone(),
+                    term: 0,
                     key: member.sign,
                     ..of_hub(format!(
                         "signed that entry {index} under root {} has hash {given}, where {leaf} stands",
@@ -441,13 +495,24 @@ fn promised(receipt: &Receipt, roster: &Roster, hub: &PublicKey) -> Result<(), E
     Ok(())
 }
 
-/// Members that by their own clocks cosigned the note as the latest one later than the promised time, with a minute
-/// for clocks.
-pub fn late_cosigners(note: &SignedCheckpoint, receipt: &Receipt, roster: &Roster) -> BTreeSet<String> {
+/// How many organisations may lie about a log of this size.
+pub fn faults(roster: &Roster, size: u64) -> usize {
+    roster.electorate_at(size).map_or(usize::MAX, |e| e.f as usize)
+}
+
+/// Organisations of which a cosigner by its own clock cosigned the note as the latest one later than the promised
+/// time, with a minute for clocks; each with the cosigner's name.
+pub fn late_cosigners(
+    note: &SignedCheckpoint,
+    receipt: &Receipt,
+    roster: &Roster,
+) -> BTreeMap<String, String> {
     let after = receipt.promised_by.saturating_add(MAX_SKEW_MS);
     let late = |seconds: u64| i64::try_from(seconds).is_ok_and(|s| s.saturating_mul(1000) > after);
-    let cosigned = note.cosignatures(roster);
-    cosigned.into_iter().filter(|(_, seconds)| late(*seconds)).map(|(who, _)| who).collect()
+    let Some(electorate) = roster.electorate_at(note.checkpoint().size()) else { return BTreeMap::new() };
+    let cosigned = note.cosigned_in(electorate);
+    let late = cosigned.into_iter().filter(|(_, seconds)| late(*seconds));
+    late.filter_map(|(who, _)| Some((electorate.cosigner(&who)?.operator.clone(), who))).collect()
 }
 
 /// What two of the hub's checkpoints prove of it, if the second is of a tree that is at hand and the first is not of

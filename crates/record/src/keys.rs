@@ -24,6 +24,12 @@ pub enum KeyError {
         /// The text or bytes found, as hexadecimal.
         found: String,
     },
+    /// Not 1,312 bytes in strict base64.
+    #[error("found `{found}`, expected an ML-DSA-44 public key of 1312 bytes in base64")]
+    PostQuantum {
+        /// The text found.
+        found: String,
+    },
     /// Not 64 bytes in strict base64.
     #[error("found `{found}`, expected an Ed25519 signature of 64 bytes in base64")]
     Signature {

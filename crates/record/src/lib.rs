@@ -75,8 +75,10 @@
 //! let mut checkpoint = Checkpoint::new(&log.roster().origin, log.size(), log.tree().root())?.sign(&key(1));
 //! assert!(matches!(log.standing(&checkpoint)?, Standing::Pending(_)));
 //! for (party, cosign) in [("gb", key(11)), ("it", key(21))] {
-//!     let (cosignature, _keep_this_first) = log.cosign(&checkpoint, party, &cosign, 4000, None)?;
-//!     checkpoint.add(cosignature, log.roster())?;
+//!     let (cosignatures, _keep_this_first) = log.cosign(&checkpoint, party, &cosign, 4000, None)?;
+//!     for cosignature in cosignatures {
+//!         checkpoint.add(cosignature, log.roster())?;
+//!     }
 //! }
 //! let Standing::InForce(evidence) = log.standing(&checkpoint)? else { panic!("a quorum cosigned") };
 //! assert_eq!(evidence.size(), 3);
@@ -93,26 +95,32 @@ pub mod bundle;
 pub mod canon;
 pub mod checkpoint;
 pub mod digest;
+pub mod electorate;
 pub mod entry;
 pub mod evidence;
 pub mod keys;
 pub mod log;
 pub mod names;
+pub mod postquantum;
 pub mod receipt;
 pub mod roster;
 pub mod statement;
+pub mod term;
 pub mod tree;
 
 pub use bundle::{Bundle, BundleError, BundleReport, Finding, Pin};
 pub use canon::{CanonError, Value};
-pub use checkpoint::{Checkpoint, CheckpointError, Cosignature, SignedCheckpoint};
+pub use checkpoint::{Checkpoint, CheckpointError, Cosignature, CosignKeys, SignedCheckpoint};
 pub use digest::{Digest, DigestError, salted};
+pub use electorate::{Electorate, Group, Scheme};
 pub use entry::{Entry, EntryError};
 pub use evidence::{Claim, Evidence, EvidenceError, Guilt};
 pub use keys::{KeyError, PublicKey, SecretKey, Signature};
 pub use log::{InForce, Log, LogError, Pending, Standing};
 pub use names::is_party_id;
+pub use postquantum::{MlPublicKey, MlSecretKey};
 pub use receipt::Receipt;
-pub use roster::{HubInfo, MemberKeys, Roster, Why};
+pub use roster::{Change, HubInfo, MemberKeys, Roster, Rotate, Why, WitnessInfo};
 pub use statement::{SignedStatement, Statement, StatementError, StatementSignature};
+pub use term::{Opening, SignOff, TermError};
 pub use tree::{Tree, TreeError};

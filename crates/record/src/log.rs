@@ -6,11 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::checkpoint::{CheckpointError, Cosignature, SignedCheckpoint};
+use crate::checkpoint::{CheckpointError, Cosignature, CosignKeys, SignedCheckpoint};
 use crate::digest::Digest;
+use crate::electorate::Electorate;
 use crate::entry::{Entry, EntryError};
-use crate::keys::{PublicKey, SecretKey};
-use crate::roster::{Roster, Why};
+use crate::keys::PublicKey;
+use crate::roster::{OPEN, Roster, Why};
+use crate::term::Opening;
 use crate::tree::{Tree, TreeError};
 
 /// How far a stamp may be from the member's own clock, milliseconds.
@@ -81,6 +83,12 @@ pub enum LogError {
         /// Root of the entries here.
         recomputed: Digest,
     },
+    /// A term that begins over another history than this log's.
+    #[error("entry {index} begins a term over other entries than those here: do not cosign, compare with another member")]
+    Opening {
+        /// Its index.
+        index: u64,
+    },
     /// Smaller than what this member has cosigned, or the same size with another root.
     #[error(
         "already cosigned size {cosigned}: a checkpoint of size {size} that does not extend it is not cosigned"
@@ -124,7 +132,7 @@ pub fn validate_next(index: u64, previous: Option<i64>, time: i64, now: Option<i
 ///
 /// ```compile_fail,E0451
 /// fn promote(waiting: &record::Pending) -> record::InForce {
-///     record::InForce { checkpoint: waiting.checkpoint().clone(), cosigned: Default::default(), quorum: 0 }
+///     record::InForce { checkpoint: waiting.checkpoint().clone(), cosigned: Default::default(), quorum: 0, attested_at: 0 }
 /// }
 /// ```
 ///
@@ -139,6 +147,7 @@ pub struct InForce {
     checkpoint: SignedCheckpoint,
     cosigned: BTreeMap<String, u64>,
     quorum: u32,
+    attested_at: u64,
 }
 
 impl InForce {
@@ -176,10 +185,19 @@ impl InForce {
     /// had by their own clocks cosigned at or after it. This is what says how old the watermark is; one member
     /// with a fast clock cannot make it young.
     pub fn attested_at(&self) -> u64 {
-        let mut times: Vec<u64> = self.cosigned.values().copied().collect();
-        times.sort_unstable_by(|a, b| b.cmp(a));
-        times.get((self.quorum as usize).saturating_sub(1)).copied().unwrap_or(0)
+        self.attested_at
     }
+}
+
+/// When those who cosigned became enough, counted from the latest; nothing if they are not.
+fn attested(electorate: &Electorate, cosigned: &BTreeMap<String, u64>) -> Option<u64> {
+    let mut latest: Vec<(u64, &String)> = cosigned.iter().map(|(name, time)| (*time, name)).collect();
+    latest.sort_unstable_by(|a, b| b.cmp(a));
+    let mut names = BTreeSet::new();
+    latest.into_iter().find_map(|(time, name)| {
+        names.insert(name.clone());
+        electorate.suffices(&names).then_some(time)
+    })
 }
 
 /// A checkpoint of these entries that waits for cosignatures. Shown to people, acted upon by nobody.
@@ -234,46 +252,77 @@ impl Standing {
 /// Checks a checkpoint against the entries themselves (as their tree) and the roster that they fold to: origin, root,
 /// hub signature; then counts cosignatures.
 ///
-/// While the charter cannot change, the roster may be any from its proposal on. Which charter a hub shows first is for
-/// the member to compare with the digest that it was given elsewhere, before it cosigns anything.
+/// `above` is how many entries are in force already, for whoever asks; 0 for nobody. Where members or keys changed
+/// since, the checkpoint needs the quorum of every era from there to its own: so the change is sealed by the old set.
+/// The roster may be any from the entries of the checkpoint on. Which charter a hub shows first is for the member to
+/// compare with the digest that it was given elsewhere, before it cosigns anything.
 ///
 /// # Errors
-/// When the checkpoint is not one of these entries, signed by this hub.
-pub fn watermark(tree: &Tree, checkpoint: &SignedCheckpoint, roster: &Roster) -> Result<Standing, LogError> {
+/// When the checkpoint is not one of these entries, signed by the hub of its term.
+pub fn watermark(
+    tree: &Tree,
+    checkpoint: &SignedCheckpoint,
+    roster: &Roster,
+    above: u64,
+) -> Result<Standing, LogError> {
     check_genuine(tree, checkpoint, roster)?;
-    let cosigned = checkpoint.cosignatures(roster);
-    let quorum = roster.quorum();
-    // INVARIANT: only here is an InForce made: entries recomputed, hub signature, quorum of organisations.
-    Ok(if roster.watermark_ready() && cosigned.len() >= quorum as usize {
-        Standing::InForce(InForce { checkpoint: checkpoint.clone(), cosigned, quorum })
-    } else {
-        Standing::Pending(Pending {
+    Ok(sealed(checkpoint, roster, above))
+}
+
+/// Counts cosignatures alone, for a hub, which made the checkpoint itself.
+pub fn is_sealed(checkpoint: &SignedCheckpoint, roster: &Roster, above: u64) -> bool {
+    matches!(sealed(checkpoint, roster, above), Standing::InForce(_))
+}
+
+fn sealed(checkpoint: &SignedCheckpoint, roster: &Roster, above: u64) -> Standing {
+    let size = checkpoint.checkpoint().size();
+    let mut attested_at: Option<u64> = None;
+    let mut enough = true;
+    let mut cosigned = BTreeMap::new();
+    let mut quorum = 0;
+    for electorate in roster.electorates(above, size) {
+        cosigned = checkpoint.cosigned_in(electorate);
+        quorum = electorate.quorum();
+        match attested(electorate, &cosigned) {
+            Some(time) => attested_at = Some(attested_at.map_or(time, |before| before.min(time))),
+            None => enough = false,
+        }
+    }
+    // INVARIANT: only here is an InForce made: entries recomputed, hub signature, quorums of organisations.
+    match attested_at {
+        Some(attested_at) if enough => {
+            Standing::InForce(InForce { checkpoint: checkpoint.clone(), cosigned, quorum, attested_at })
+        }
+        _ => Standing::Pending(Pending {
             checkpoint: checkpoint.clone(),
             have: cosigned.into_keys().collect(),
             quorum,
-        })
-    })
+        }),
+    }
 }
 
-/// The highest of these checkpoints that is in force; those that are not genuine do not count.
+/// The highest that is in force after these checkpoints, taken one after another in the order of their sizes, so that
+/// each may seal the change of members that the next one needs. Those that are not genuine do not count.
 pub fn highest<'a>(
     tree: &Tree,
     checkpoints: impl IntoIterator<Item = &'a SignedCheckpoint>,
     roster: &Roster,
 ) -> Option<InForce> {
-    checkpoints
-        .into_iter()
-        .filter_map(|c| watermark(tree, c, roster).ok().and_then(Standing::in_force))
-        .max_by_key(InForce::size)
+    let mut sorted: Vec<&SignedCheckpoint> = checkpoints.into_iter().collect();
+    sorted.sort_by_key(|c| c.checkpoint().size());
+    sorted.into_iter().fold(None, |best: Option<InForce>, next| {
+        let above = best.as_ref().map_or(0, InForce::size);
+        watermark(tree, next, roster, above).ok().and_then(Standing::in_force).or(best)
+    })
 }
 
 fn check_genuine(tree: &Tree, checkpoint: &SignedCheckpoint, roster: &Roster) -> Result<(), LogError> {
-    let hub = roster.hub.as_ref().ok_or(LogError::NoCharter)?;
     let claimed = checkpoint.checkpoint();
+    let electorate = roster.electorate_at(claimed.size()).ok_or(LogError::NoCharter)?;
     if claimed.origin() != roster.origin {
         return Err(LogError::Origin { found: claimed.origin().to_owned(), expected: roster.origin.clone() });
     }
-    checkpoint.verify_hub(&hub.key)?;
+    checkpoint.verify_hub(&electorate.hub.key)?;
     let (size, have) = (claimed.size(), tree.size());
     if size > have {
         return Err(LogError::Ahead { size, have });
@@ -302,6 +351,8 @@ pub struct Cosigned {
     pub size: u64,
     /// Its root.
     pub root: Digest,
+    /// The term of the hub that signed it.
+    pub term: u32,
 }
 
 /// A member's mirror of the log: entries, tree and roster, which never disagree.
@@ -328,12 +379,32 @@ impl Log {
         let index = self.tree.size();
         let entry = Entry::from_bytes(leaf).map_err(|source| LogError::Entry { index, source })?;
         validate_next(index, self.last_time(), entry.time, now)?;
-        if let Err(why) = self.roster.apply(index, &entry) {
-            self.voids.insert(index, why);
+        match self.roster.after(index, &entry) {
+            Ok(Some(next)) => {
+                if opens_elsewhere(&entry, &self.tree) {
+                    return Err(LogError::Opening { index });
+                }
+                self.roster = next;
+            }
+            Ok(None) => {}
+            Err(why) => {
+                self.voids.insert(index, why);
+            }
         }
         self.tree.append(leaf);
         self.entries.push(entry);
         Ok(index)
+    }
+
+    /// Cuts the log back to its first `size` entries; gives those that were cut off.
+    pub fn truncate(&mut self, size: u64) -> Vec<Entry> {
+        let at = usize::try_from(size).unwrap_or(usize::MAX).min(self.entries.len());
+        let cut = self.entries.split_off(at);
+        if !cut.is_empty() {
+            self.tree.truncate(size);
+            (self.roster, self.voids) = Roster::fold(&self.entries);
+        }
+        cut
     }
 
     /// All entries, pending ones with them.
@@ -373,38 +444,59 @@ impl Log {
         self.entries.last().map(|e| e.time)
     }
 
-    /// Where a checkpoint of this log stands: [`watermark`] with this log's tree and roster.
+    /// Where a checkpoint of this log stands for whoever has nothing in force: [`watermark`] with this log's tree and
+    /// roster.
     ///
     /// # Errors
     /// When it is not genuine.
     pub fn standing(&self, checkpoint: &SignedCheckpoint) -> Result<Standing, LogError> {
-        watermark(&self.tree, checkpoint, &self.roster)
+        watermark(&self.tree, checkpoint, &self.roster, 0)
+    }
+
+    /// Where it stands for whoever has the first `above` entries in force.
+    ///
+    /// # Errors
+    /// When it is not genuine.
+    pub fn standing_above(&self, checkpoint: &SignedCheckpoint, above: u64) -> Result<Standing, LogError> {
+        watermark(&self.tree, checkpoint, &self.roster, above)
     }
 
     /// Cosigns a checkpoint whose every entry this log has taken in, at `now` milliseconds. Gives also what the caller
-    /// must have written to its own store before the cosignature leaves.
+    /// must have written to its own store before the cosignatures leave.
     ///
     /// # Errors
-    /// When the checkpoint is not genuine or does not extend what was cosigned before.
-    pub fn cosign(
+    /// When the checkpoint is not genuine or does not extend what was cosigned before in its term.
+    pub fn cosign<'k>(
         &self,
         checkpoint: &SignedCheckpoint,
         party: &str,
-        key: &SecretKey,
+        keys: impl Into<CosignKeys<'k>>,
         now: i64,
         before: Option<Cosigned>,
-    ) -> Result<(Cosignature, Cosigned), LogError> {
+    ) -> Result<(Vec<Cosignature>, Cosigned), LogError> {
         check_genuine(&self.tree, checkpoint, &self.roster)?;
-        let next = Cosigned { size: checkpoint.checkpoint().size(), root: checkpoint.checkpoint().root() };
+        let (size, root) = (checkpoint.checkpoint().size(), checkpoint.checkpoint().root());
+        let term = self.roster.electorate_at(size).map_or(0, |e| e.term);
+        let next = Cosigned { size, root, term };
         if let Some(before) = before {
             // The entries here may have been restored from an old copy, so what was cosigned is compared on its own.
-            let extends = before.size <= next.size && self.tree.root_at(before.size)? == before.root;
+            // A later term may begin below what was cosigned in an earlier one, never below what is in force.
+            let extends = before.term < term
+                || before.term == term
+                    && before.size <= size
+                    && self.tree.root_at(before.size)? == before.root;
             if !extends {
-                return Err(LogError::BelowCosigned { size: next.size, cosigned: before.size });
+                return Err(LogError::BelowCosigned { size, cosigned: before.size });
             }
         }
         let seconds = u64::try_from(now.div_euclid(1000)).unwrap_or(0);
-        let cosignature = Cosignature::sign(checkpoint.checkpoint(), party, seconds, key)?;
-        Ok((cosignature, next))
+        let cosignatures = Cosignature::sign_all(checkpoint.checkpoint(), party, seconds, &keys.into())?;
+        Ok((cosignatures, next))
     }
+}
+
+/// Whether an entry begins a term over another history than this tree's.
+pub(crate) fn opens_elsewhere(entry: &Entry, before: &Tree) -> bool {
+    let statement = entry.signed.statement();
+    statement.r#type == OPEN && statement.body_as::<Opening>().is_ok_and(|o| o.root != before.root())
 }

@@ -110,6 +110,18 @@ impl Tree {
         self.levels.first().map_or(0, |row| row.len() as u64)
     }
 
+    /// Cuts the tree back to its first `size` leaves; nothing if it has no more.
+    pub fn truncate(&mut self, size: u64) {
+        for (level, row) in self.levels.iter_mut().enumerate() {
+            // INVARIANT: row `level` holds the roots of the full subtrees of 2^level leaves.
+            let full = u32::try_from(level).ok().and_then(|l| size.checked_shr(l)).unwrap_or(0);
+            row.truncate(usize::try_from(full).unwrap_or(usize::MAX));
+        }
+        while self.levels.last().is_some_and(Vec::is_empty) {
+            self.levels.pop();
+        }
+    }
+
     /// The hash of leaf `index`.
     pub fn leaf(&self, index: u64) -> Option<Digest> {
         self.node(0, index).map(digest)

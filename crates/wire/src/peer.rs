@@ -48,6 +48,8 @@ pub const FRAME: &str = "/v1/peer/frame";
 pub const MAX_STOP: usize = 8 << 10;
 /// Most statements that one answer lists.
 pub const MAX_LISTED: usize = 4096;
+/// Largest answer of checkpoints, bytes: two notes with the cosignatures of a large federation.
+pub const MAX_NOTES: usize = 1 << 20;
 /// Largest answer of entries or pending statements, bytes.
 pub const MAX_PACKED: usize = 2 * api::MAX_BATCH;
 
@@ -94,6 +96,8 @@ pub struct Highest {
     pub signature: Option<Signature>,
     /// its size; 0 if it never cosigned any
     pub size: u64,
+    /// the hub's term in which it did
+    pub term: u32,
 }
 
 impl Highest {
@@ -186,7 +190,7 @@ mod tests {
     fn highest(nonce: &Digest) -> Highest {
         let root = Digest::of(b"root");
         let origin = "comity/t".to_owned();
-        Highest { member: "gb".into(), nonce: *nonce, origin, root, signature: None, size: 7 }
+        Highest { member: "gb".into(), nonce: *nonce, origin, root, signature: None, size: 7, term: 2 }
     }
 
     #[test]
@@ -197,6 +201,7 @@ mod tests {
         assert!(said.verify(&key.public(), &Digest::of(b"asked later")).is_err(), "an old answer");
         assert!(said.verify(&SecretKey::from_seed([2; 32]).public(), &nonce).is_err());
         assert!(Highest { size: 6, ..said.clone() }.verify(&key.public(), &nonce).is_err());
+        assert!(Highest { term: 1, ..said.clone() }.verify(&key.public(), &nonce).is_err());
         assert!(Highest { member: "it".into(), ..said }.verify(&key.public(), &nonce).is_err());
         assert!(highest(&nonce).verify(&key.public(), &nonce).is_err(), "not signed");
     }

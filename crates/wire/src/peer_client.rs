@@ -33,7 +33,7 @@ impl PeerClient {
 
     /// Its latest checkpoints.
     pub async fn checkpoints(&self) -> Result<Checkpoints, WireError> {
-        let answer = self.client.get(peer::CHECKPOINT, api::MAX_ANSWER).await?;
+        let answer = self.client.get(peer::CHECKPOINT, peer::MAX_NOTES).await?;
         self.parse(peer::CHECKPOINT, &answer)
     }
 
@@ -76,7 +76,7 @@ impl PeerClient {
     }
 
     fn parse<T: DeserializeOwned>(&self, what: &str, bytes: &Bytes) -> Result<T, WireError> {
-        canon::from_bytes_limit(bytes, api::MAX_ANSWER).map_err(|e| self.malformed(what, &e.to_string()))
+        canon::from_bytes_limit(bytes, peer::MAX_NOTES).map_err(|e| self.malformed(what, &e.to_string()))
     }
 
     fn malformed(&self, what: &str, reason: &str) -> WireError {

@@ -59,10 +59,12 @@ impl Member {
             self.log.append(&leaf, None).unwrap();
         }
         let checkpoint = SignedCheckpoint::parse(sync.checkpoint.as_ref().unwrap()).unwrap();
-        let (line, next) =
+        let (lines, next) =
             self.log.cosign(&checkpoint, self.id, &self.key(1), 1_700_000_000_000, self.cosigned).unwrap();
         self.cosigned = Some(next);
-        client.cosign(next.size, &line.to_line()).await.unwrap();
+        for line in lines {
+            client.cosign(next.size, &line.to_line()).await.unwrap();
+        }
     }
 }
 

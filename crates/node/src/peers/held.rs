@@ -12,6 +12,7 @@ use crate::NodeError;
 use crate::core::Node;
 use crate::store::HeldRow;
 use charter::body::{DatasetPause, DecisionRevoke, NodeStop};
+use record::term::SIGN_OFF;
 use record::{Digest, Entry, SignedStatement};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use wire::SignedFrame;
@@ -58,8 +59,9 @@ impl Node {
 
     /// Whether the roster here would take it as the next entry.
     pub(crate) fn would_stand(&self, signed: &SignedStatement, now: i64) -> bool {
-        let mut roster = self.log.roster().clone();
-        roster.apply(self.log.size(), &Entry::new(now, signed.clone())).is_ok()
+        // Sign-offs travel beside the log.
+        signed.statement().r#type != SIGN_OFF
+            && self.log.roster().after(self.log.size(), &Entry::new(now, signed.clone())).is_ok()
     }
 
     /// Holds a member's statement until it is in the record.
@@ -112,7 +114,7 @@ impl Node {
     pub fn unrecorded(&self, now: i64) -> Result<Vec<Vec<u8>>, NodeError> {
         self.store.flush()?;
         let before = now.saturating_sub(PATIENCE);
-        Ok(self.store.waiting_since(before)?)
+        self.store.waiting_since(before)
     }
 
     /// The hub refuses a statement: whether it is held all the same. The hub has no say in whether something that
@@ -148,7 +150,7 @@ impl Node {
         if signed.frame().kind != "stop" {
             return Ok(Err(format!("a frame `{}`, expected a stop", signed.frame().kind)));
         }
-        let key = self.log.roster().members.get(&signed.frame().from).map(|m| m.sign);
+        let key = self.log.roster().keys(&signed.frame().from).map(|m| m.sign);
         let verified = key.map(|key| signed.verify(&key));
         if !matches!(verified, Some(Ok(()))) {
             return Ok(Err("a stop that is not signed by the member that it names".into()));
@@ -252,7 +254,10 @@ impl Node {
             let with: BTreeSet<String> = self.peers.holders.get(&digest).map_or_else(BTreeSet::new, |of| {
                 of.iter().filter(|(_, since)| **since < before).map(|(who, _)| who.clone()).collect()
             });
-            let enough = with.len() >= self.log.roster().f as usize;
+            // Organisations, not seats; this one counts.
+            let mut who: BTreeSet<String> = with.iter().map(|id| self.operator(id)).collect();
+            who.insert(self.operator(self.me()));
+            let enough = who.len() > self.log.roster().f as usize;
             if since < before && enough && !self.is_recorded(&digest) && self.would_stand(&signed, now) {
                 let statement = signed.statement();
                 let (author, kind) = (statement.issuer.clone(), statement.r#type.clone());

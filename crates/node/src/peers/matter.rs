@@ -5,9 +5,9 @@ use crate::NodeError;
 use crate::control::Reply;
 use crate::core::Node;
 use crate::store::Proof;
-use record::evidence::{cleaned, late_cosigners};
+use record::evidence::{Changed, cleaned, faults, late_cosigners};
 use record::log::MAX_SKEW_MS;
-use record::{Claim, Digest, Entry, Evidence, Pin, Receipt};
+use record::{Claim, Digest, Entry, Evidence, Pin, Receipt, Roster};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -17,7 +17,7 @@ use wire::api::PROMISE;
 impl Node {
     /// The hub's term, in which its word counts.
     pub(crate) fn term(&self) -> u64 {
-        0
+        u64::from(self.log.roster().term)
     }
 
     /// Takes the hub's receipt for a statement. One that does not hold is no promise, and is kept against it.
@@ -104,7 +104,7 @@ impl Node {
         }
         let claim = Claim::BrokenPromise {
             receipt: receipt.clone(),
-            checkpoint: self.clean(&note)?,
+            checkpoint: self.clean(&note),
             found: String::from_utf8(entry.to_bytes()).unwrap_or_default(),
             proof: self.log.tree().prove_inclusion(receipt.index, size).map_err(wrong)?,
         };
@@ -114,24 +114,39 @@ impl Node {
     /// The promised time has passed: a proof, once more than f members have cosigned the log without it since.
     fn overdue(&self, receipt: &Receipt, now: i64) -> Result<(), NodeError> {
         let Some(note) = self.own_note()? else { return Ok(()) };
-        let roster = self.log.roster();
-        let enough = late_cosigners(&note, receipt, roster).len() > roster.f as usize;
-        if !enough || note.checkpoint().size() > receipt.index {
+        let (roster, size) = (self.log.roster(), note.checkpoint().size());
+        let enough = late_cosigners(&note, receipt, roster).len() > faults(roster, size);
+        if !enough || size > receipt.index {
             return Ok(());
         }
-        let claim = Claim::Overdue { receipt: receipt.clone(), checkpoint: self.clean(&note)? };
+        let claim = Claim::Overdue { receipt: receipt.clone(), checkpoint: self.clean(&note) };
         self.convict(claim, now)
     }
 
-    fn clean(&self, note: &record::SignedCheckpoint) -> Result<String, NodeError> {
-        let clean = cleaned(note, self.log.roster());
-        clean.map(|n| n.to_note()).map_err(|e| NodeError::Record(e.to_string()))
+    fn clean(&self, note: &record::SignedCheckpoint) -> String {
+        cleaned(note, self.log.roster()).to_note()
+    }
+
+    /// What changed members, keys or the hub since the charter.
+    fn changes(&self) -> Vec<Changed> {
+        let entries = (0u64..).zip(self.log.entries()).filter(|(index, e)| {
+            let kind = e.signed.statement().r#type.as_str();
+            Roster::reads(kind) && kind != record::roster::PROPOSE && !self.log.voids().contains_key(index)
+        });
+        let text = |e: &Entry| String::from_utf8(e.to_bytes()).unwrap_or_default();
+        entries.map(|(index, e)| Changed { entry: text(e), index }).collect()
     }
 
     /// Keeps a proof, if it is one.
     pub(crate) fn convict(&self, claim: Claim, now: i64) -> Result<(), NodeError> {
-        let evidence = Evidence::new(record::canon::to_value(&self.charter)?, claim);
-        let guilt = match evidence.verify(Some(self.charter_digest)) {
+        let mut evidence = Evidence::new(record::canon::to_value(&self.charter)?, claim);
+        let mut verdict = evidence.verify(Some(self.charter_digest));
+        if verdict.is_err() {
+            // The keys may be newer than the charter.
+            evidence = evidence.with(self.changes());
+            verdict = evidence.verify(Some(self.charter_digest));
+        }
+        let guilt = match verdict {
             Ok(guilt) => guilt,
             Err(e) => {
                 tracing::warn!("what looked like a broken word convicts nobody: {e}");
@@ -140,17 +155,24 @@ impl Node {
         };
         let body = evidence.write().map_err(|e| NodeError::Record(e.to_string()))?;
         let id = Digest::of(&body).to_string();
-        let proof = Proof { id, time: now, term: self.term(), who: guilt.who, what: guilt.what };
+        let proof = Proof { id, time: now, term: u64::from(guilt.term), who: guilt.who, what: guilt.what };
         if self.store.add_proof(&proof, &body)? {
             tracing::error!(who = proof.who, what = proof.what, "a matter is open: this is proved");
         }
         Ok(())
     }
 
-    /// Matters that are open: proofs of this term.
+    /// Matters that are open: proofs against the hub of this term, and against those who are members.
     pub(crate) fn matters(&self) -> Result<Vec<Proof>, NodeError> {
-        let term = self.term();
-        Ok(self.store.proofs()?.into_iter().filter(|p| p.term == term).collect())
+        Ok(self.store.proofs()?.into_iter().filter(|p| self.is_open(p)).collect())
+    }
+
+    fn is_open(&self, proof: &Proof) -> bool {
+        if proof.who == "hub" {
+            proof.term == self.term()
+        } else {
+            self.log.roster().keys(&proof.who).is_some()
+        }
     }
 
     /// What a status says of matters, withheld statements and the watch: words, and data under their names.
@@ -191,7 +213,7 @@ impl Node {
         let proofs = self.store.proofs()?;
         let mut text = String::new();
         for p in &proofs {
-            let state = if p.term == self.term() { "open" } else { "closed by a change of hub" };
+            let state = if self.is_open(p) { "open" } else { "closed: another is in its place" };
             let _ = writeln!(text, "{}  {} {}: {} ({state})", p.id.get(..8).unwrap_or(&p.id), p.time, p.who, p.what);
         }
         if proofs.is_empty() {

@@ -11,6 +11,7 @@ mod hub;
 mod liars;
 mod lost;
 mod members;
+mod peers;
 mod pooled;
 mod record_and_state;
 mod relay;

@@ -8,7 +8,7 @@ use crate::checkpoint::{CheckpointError, SignedCheckpoint};
 use crate::digest::Digest;
 use crate::entry::{Entry, EntryError};
 use crate::keys::pae;
-use crate::log::{InForce, LogError, validate_next, watermark};
+use crate::log::{InForce, LogError, highest, opens_elsewhere, validate_next, watermark};
 use crate::roster::{Roster, Why};
 use crate::tree::{Tree, leaf_hash, verify_inclusion};
 
@@ -158,6 +158,13 @@ pub struct BundleReport {
 }
 
 impl Bundle {
+    /// How many entries the checkpoints that seal changes of members put in force.
+    fn sealed_by(&self, tree: &Tree, roster: &Roster) -> u64 {
+        let seals: Vec<SignedCheckpoint> =
+            self.seals.iter().filter_map(|note| SignedCheckpoint::parse(note).ok()).collect();
+        highest(tree, &seals, roster).map_or(0, |evidence| evidence.size())
+    }
+
     /// Checks everything that can be checked without knowing what statements mean: entries against leaf hashes, root,
     /// inclusion of the study's entries; the checkpoint's hub signature and quorum; every statement's signature; the
     /// charter against `pin`; blobs against their digests; the exporter's signature.
@@ -183,7 +190,7 @@ impl Bundle {
         check.blobs();
         check.exporter(&roster);
 
-        let evidence = match checkpoint.map(|c| watermark(&tree, &c, &roster)) {
+        let evidence = match checkpoint.map(|c| watermark(&tree, &c, &roster, self.sealed_by(&tree, &roster))) {
             Some(Ok(standing)) => standing.in_force(),
             // Each of its reasons is among the findings already.
             Some(Err(_)) | None => None,
@@ -226,8 +233,11 @@ impl Check<'_> {
             });
         }
         for (index, bytes) in (0_u64..).zip(&self.bundle.entries) {
-            tree.append(bytes);
             let parsed = Entry::from_bytes(bytes);
+            if parsed.as_ref().is_ok_and(|entry| opens_elsewhere(entry, &tree)) {
+                self.findings.push(LogError::Opening { index }.into());
+            }
+            tree.append(bytes);
             let recorded = usize::try_from(index).ok().and_then(|i| self.bundle.leaves.get(i));
             if recorded.is_some_and(|leaf| *leaf != leaf_hash(bytes)) {
                 let kind =
@@ -280,14 +290,15 @@ impl Check<'_> {
                 self.findings.push(Finding::Statement { index: *index, kind, why: why.clone() });
             }
         }
-        if let Some(hub) = &roster.hub
-            && let Err(fault) = signed.verify_hub(&hub.key)
+        if let Some(electorate) = roster.electorate_at(claimed.size())
+            && let Err(fault) = signed.verify_hub(&electorate.hub.key)
         {
             self.findings.push(fault.into());
         }
         self.findings.extend(signed.faults(roster).into_iter().map(Finding::from));
-        let (have, need) = (signed.cosigners(roster).len() as u32, roster.quorum());
-        if have < need {
+        let above = self.bundle.sealed_by(tree, roster);
+        if !crate::log::is_sealed(&signed, roster, above) {
+            let (have, need) = (signed.cosigners(roster).len() as u32, roster.quorum());
             self.findings.push(Finding::Quorum { have, need });
         }
         Some(signed)

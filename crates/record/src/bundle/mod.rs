@@ -67,6 +67,8 @@ pub struct Bundle {
     pub leaves: Vec<Digest>,
     /// The signed note with its cosignatures.
     pub checkpoint: String,
+    /// Earlier notes, each with the quorum that sealed a change of members, keys or hub; in the order of their sizes.
+    pub seals: Vec<String>,
     /// Documents that statements name by digest.
     pub blobs: BTreeMap<Digest, Vec<u8>>,
     /// The study that it was exported for.
@@ -90,6 +92,8 @@ struct File {
     entries: Vec<String>,
     leaves: Vec<Digest>,
     checkpoint: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    seals: Vec<String>,
     blobs: BTreeMap<Digest, String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     signature: Option<Signature>,
@@ -117,6 +121,7 @@ impl Bundle {
             leaves: entries.iter().map(|e| leaf_hash(e)).collect(),
             entries,
             checkpoint: checkpoint.to_note(),
+            seals: Vec::new(),
             blobs,
             study: study.to_owned(),
             exported_by: exported_by.to_owned(),
@@ -145,6 +150,7 @@ impl Bundle {
             entries: self.entries.iter().map(|e| BASE64_STANDARD.encode(e)).collect(),
             leaves: self.leaves.clone(),
             checkpoint: self.checkpoint.clone(),
+            seals: self.seals.clone(),
             blobs: self.blobs.iter().map(|(d, b)| (*d, BASE64_STANDARD.encode(b))).collect(),
             signature,
         }
@@ -184,6 +190,7 @@ impl Bundle {
             entries,
             leaves: file.leaves,
             checkpoint: file.checkpoint,
+            seals: file.seals,
             blobs,
             study: file.study,
             exported_by: file.exported_by,

@@ -124,9 +124,9 @@ impl World {
     pub fn cosigned(&self, n: usize) -> SignedCheckpoint {
         let mut checkpoint = self.checkpoint();
         for party in self.members.iter().take(n) {
-            let (cosignature, _) =
+            let (mut cosignatures, _) =
                 self.log.cosign(&checkpoint, party, &key(party, "cosign"), self.clock, None).unwrap();
-            assert!(checkpoint.add(cosignature, self.log.roster()).unwrap());
+            assert!(checkpoint.add(cosignatures.remove(0), self.log.roster()).unwrap());
         }
         checkpoint
     }

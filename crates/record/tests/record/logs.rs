@@ -146,7 +146,7 @@ fn a_lying_hub_is_named() {
         Checkpoint::new(origin, size, root).unwrap().sign(&key(holder, "key"))
     };
     let root = tree.root();
-    let error = |c: &SignedCheckpoint| watermark(tree, c, roster).unwrap_err();
+    let error = |c: &SignedCheckpoint| watermark(tree, c, roster, 0).unwrap_err();
     assert!(matches!(
         error(&by("comity/stroke", 5, root, "imp")),
         LogError::Checkpoint(CheckpointError::Hub { .. })
@@ -156,7 +156,7 @@ fn a_lying_hub_is_named() {
     assert!(matches!(error(&by("comity/stroke", 4, root, HUB)), LogError::Fork { size: 4, .. }));
     let fork = by("comity/stroke", 5, Digest::of(b"another history"), HUB);
     assert!(matches!(error(&fork), LogError::Fork { size: 5, .. }));
-    assert!(matches!(watermark(&Tree::new(), &world.checkpoint(), &Roster::new()), Err(LogError::NoCharter)));
+    assert!(matches!(watermark(&Tree::new(), &world.checkpoint(), &Roster::new(), 0), Err(LogError::NoCharter)));
     // What it signed twice convicts it before anyone.
     assert!(equivocation(&world.checkpoint(), &fork, &key(HUB, "key").public()));
     assert!(!equivocation(&world.checkpoint(), &world.checkpoint(), &key(HUB, "key").public()));
@@ -172,7 +172,7 @@ fn a_member_never_cosigns_below_or_beside_what_it_cosigned() {
         log.cosign(checkpoint, "gb", &key("gb", "cosign"), 1_700_000_000_000, before).map(|(_, next)| next)
     };
     let first = cosign(&world.log, &early, None).unwrap();
-    assert_eq!(first, Cosigned { size: 5, root: world.log.tree().root() });
+    assert_eq!(first, Cosigned { size: 5, root: world.log.tree().root(), term: 1 });
     assert_eq!(cosign(&world.log, &early, Some(first)).unwrap(), first, "again, to stay fresh");
     let restored = world.log.clone();
     world.say(vote("gb", "aspirin"));
@@ -272,8 +272,8 @@ proptest! {
             for (side, world) in [&left, &right].into_iter().enumerate() {
                 let honest_side = usize::from(i % (split + 1) == 0);
                 if i < liars || side == honest_side {
-                    let (c, _) = world.log.cosign(&histories[side], party, &key(party, "cosign"), world.clock, None).unwrap();
-                    histories[side].add(c, world.log.roster()).unwrap();
+                    let (mut c, _) = world.log.cosign(&histories[side], party, &key(party, "cosign"), world.clock, None).unwrap();
+                    histories[side].add(c.remove(0), world.log.roster()).unwrap();
                 }
             }
         }
