@@ -526,7 +526,8 @@ fn node_verb(verb: NodeVerb) -> Result<Option<Reply>, NodeError> {
     let reply = match verb {
         NodeVerb::Init { at, id, name, jurisdiction, control } => {
             let control = control.unwrap_or_else(|| name.clone());
-            let config = Config { id, name, jurisdiction, control, hub: None, peer_listen: None, proxy: None };
+            let config =
+                Config { id, name, jurisdiction, control, hub: None, peer_listen: None, proxy: None };
             let fragment = node::config::init(&at.node, &config)?;
             Reply::yes(fragment.clone(), serde_json::json!({ "member": config.id, "charter_part": fragment }))
         }

@@ -153,7 +153,10 @@ impl Node {
         match recent {
             Some((at, with)) => {
                 let age = now.saturating_sub(*at).max(0) / 1000;
-                (format!("compared with {with} {age} s ago; {answering} members answer outside the hub"), true)
+                (
+                    format!("compared with {with} {age} s ago; {answering} members answer outside the hub"),
+                    true,
+                )
             }
             None => (format!("no member was reached lately; {answering} answer outside the hub"), false),
         }
@@ -179,7 +182,8 @@ impl Node {
     pub(crate) fn own_note(&self) -> Result<Option<SignedCheckpoint>, NodeError> {
         let Some(text) = self.store.meta_text("checkpoint")? else { return Ok(None) };
         let note = SignedCheckpoint::parse(&text);
-        let mut note = note.map_err(|e| NodeError::Record(format!("this node's checkpoint is damaged: {e}")))?;
+        let mut note =
+            note.map_err(|e| NodeError::Record(format!("this node's checkpoint is damaged: {e}")))?;
         let others = self.peers.seen.values().map(|seen| &seen.note);
         let known: Vec<&SignedCheckpoint> =
             others.chain(self.in_force.iter().map(|f| f.checkpoint())).collect();
@@ -369,7 +373,12 @@ impl Node {
         if !fresh {
             return Ok(());
         }
-        tracing::warn!(peer, from = asked, to = next, "taking entries from a member: the hub does not give them");
+        tracing::warn!(
+            peer,
+            from = asked,
+            to = next,
+            "taking entries from a member: the hub does not give them"
+        );
         let text = note.to_note();
         let taken = self.extend(&text, entries, now);
         if taken.is_err() {
@@ -395,7 +404,8 @@ impl Node {
         }
         for (index, given) in (answer.from..answer.size).zip(&answer.leaves) {
             let Some(leaf) = tree.leaf(index).filter(|leaf| leaf != given) else { continue };
-            let proof = tree.prove_inclusion(index, answer.size).map_err(|e| NodeError::Record(e.to_string()))?;
+            let proof =
+                tree.prove_inclusion(index, answer.size).map_err(|e| NodeError::Record(e.to_string()))?;
             self.convict(Claim::WrongEntry { answer: answer.clone(), index, leaf, proof }, now)?;
             return Ok(true);
         }

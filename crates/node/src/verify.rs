@@ -268,7 +268,8 @@ fn try_verify(bytes: &[u8], pin: Option<Digest>) -> Result<Reply, Vec<String>> {
         .filter_map(|blob| Evidence::read(blob).and_then(|e| e.verify(Some(report.charter))).ok())
         .collect();
     for guilt in &proved {
-        let _ = writeln!(text, "  matter       {} {}, proved by evidence in this file", guilt.who, guilt.what);
+        let _ =
+            writeln!(text, "  matter       {} {}, proved by evidence in this file", guilt.who, guilt.what);
     }
     let matters: Vec<_> = proved.iter().map(|g| json!({ "who": g.who, "what": g.what })).collect();
     let data = json!({
@@ -368,7 +369,9 @@ impl Node {
         );
         let mut text = text;
         if self.unwatched() {
-            text.push_str("unwatched: too few members answer outside the hub to see that it shows all the same\n");
+            text.push_str(
+                "unwatched: too few members answer outside the hub to see that it shows all the same\n",
+            );
         }
         for proof in self.matters()? {
             let _ = writeln!(text, "open matter: {} {}", proof.who, proof.what);

@@ -59,12 +59,8 @@ pub(crate) async fn serve(
     stop: watch::Receiver<bool>,
 ) -> Result<(), NodeError> {
     let admitted = RwLock::new(actor.ask(|node| node.admitted()).await?);
-    let line = Arc::new(Line {
-        actor,
-        admitted,
-        allowance: Mutex::default(),
-        places: Semaphore::new(PLACES),
-    });
+    let line =
+        Arc::new(Line { actor, admitted, allowance: Mutex::default(), places: Semaphore::new(PLACES) });
     let known = Arc::clone(&line);
     let admit: Admit = Arc::new(move |key| {
         let admitted = known.admitted.read().unwrap_or_else(PoisonError::into_inner);
@@ -130,8 +126,9 @@ impl Line {
         f: impl FnOnce(&mut Node) -> Result<T, NodeError> + Send + 'static,
     ) -> Result<T, Refusal> {
         // Errors of the store are its own people's to read.
-        let stopping =
-            |_: NodeError| Refusal::new(503, "this node is stopping", "a call", "a call after its next start");
+        let stopping = |_: NodeError| {
+            Refusal::new(503, "this node is stopping", "a call", "a call after its next start")
+        };
         self.actor.ask(f).await.map_err(stopping)?.map_err(stopping)
     }
 }
@@ -178,11 +175,7 @@ async fn highest(
     json(&line.ask(move |node| node.peer_highest(nonce)).await?)
 }
 
-async fn submit(
-    State(line): State<Arc<Line>>,
-    Extension(peer): Extension<Peer>,
-    request: Request,
-) -> Answer {
+async fn submit(State(line): State<Arc<Line>>, Extension(peer): Extension<Peer>, request: Request) -> Answer {
     let _place = line.enter(&peer)?;
     let body = body(request, api::MAX_STATEMENT).await?;
     let held = line.ask(move |node| node.hold(&body, now_ms())).await?;
@@ -197,11 +190,7 @@ async fn pending(State(line): State<Arc<Line>>, Extension(peer): Extension<Peer>
     packed(peer::pack_pending(&listed, &statements))
 }
 
-async fn frame(
-    State(line): State<Arc<Line>>,
-    Extension(peer): Extension<Peer>,
-    request: Request,
-) -> Answer {
+async fn frame(State(line): State<Arc<Line>>, Extension(peer): Extension<Peer>, request: Request) -> Answer {
     let _place = line.enter(&peer)?;
     let body = body(request, peer::MAX_STOP).await?;
     let heard = line.ask(move |node| node.peer_stop(&body, now_ms())).await?;
@@ -221,7 +210,12 @@ fn range(request: &Request) -> Result<(u64, u64), Refusal> {
 }
 
 fn outside(from: u64, to: u64) -> Refusal {
-    Refusal::new(404, "there is no such range here", format!("{from} to {to}"), "a range of this node's record")
+    Refusal::new(
+        404,
+        "there is no such range here",
+        format!("{from} to {to}"),
+        "a range of this node's record",
+    )
 }
 
 async fn body(request: Request, limit: usize) -> Result<Bytes, Refusal> {
@@ -322,11 +316,7 @@ async fn compare(client: &PeerClient, id: &str, actor: &Actor) -> Result<(), Nod
     actor.ask(move |node| node.watch_entries(&peer, from, &answers, &entries, now_ms())).await?
 }
 
-async fn fetch(
-    client: &PeerClient,
-    from: u64,
-    to: u64,
-) -> Result<(Vec<Attested>, Vec<Vec<u8>>), NodeError> {
+async fn fetch(client: &PeerClient, from: u64, to: u64) -> Result<(Vec<Attested>, Vec<Vec<u8>>), NodeError> {
     let (mut answers, mut entries, mut bytes, mut next) = (Vec::new(), Vec::new(), 0usize, from);
     while next < to && bytes < MAX_FETCH {
         let (answer, batch) = client.entries(next, to).await?;

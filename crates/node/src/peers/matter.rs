@@ -26,11 +26,21 @@ impl Node {
     /// When the store fails.
     pub fn promised(&mut self, id: &str, receipt: &Receipt, now: i64) -> Result<(), NodeError> {
         if let Err(why) = self.is_promise(id, receipt, now) {
-            self.keep_evidence("hub", &format!("a receipt for statement {id} that is none: {why}"), &[], now)?;
+            self.keep_evidence(
+                "hub",
+                &format!("a receipt for statement {id} that is none: {why}"),
+                &[],
+                now,
+            )?;
             self.store.held_tried(id, now)?;
             return self.store.tried(id, false, now);
         }
-        self.store.keep_receipt(id, receipt.index, receipt.promised_by, &record::canon::to_bytes(receipt)?)?;
+        self.store.keep_receipt(
+            id,
+            receipt.index,
+            receipt.promised_by,
+            &record::canon::to_bytes(receipt)?,
+        )?;
         self.answered(id, None, now)
     }
 
@@ -185,7 +195,8 @@ impl Node {
         }
         let matters = self.matters()?;
         for proof in &matters {
-            let who = if proof.who == "hub" { "the hub".to_string() } else { format!("member {}", proof.who) };
+            let who =
+                if proof.who == "hub" { "the hub".to_string() } else { format!("member {}", proof.who) };
             let _ = writeln!(
                 text,
                 "  matter       {who} {}; proved by evidence {}",
@@ -197,13 +208,18 @@ impl Node {
         if let Err(why) = &may {
             let _ = writeln!(text, "  NOT COSIGNING: {why}");
         }
+        let heard: Vec<&String> = self.heard_stops.keys().collect();
+        if !heard.is_empty() {
+            let names = heard.iter().map(|s| s.as_str()).collect::<Vec<_>>().join(", ");
+            let _ = writeln!(text, "  stops        heard of {names}, not in the record yet");
+        }
         let (kept, open) = self.store.receipts()?;
         let data = json!({
             "unwatched": self.unwatched(), "watched": watched,
             "watched_at": self.watched().map(|(at, _)| at), "watched_with": self.watched().map(|(_, who)| who),
             "starved_of": self.starved(now), "matters": matters, "not_cosigning": may.err(),
             "withheld": self.withheld(now)?, "held": self.store.all_held()?.len(),
-            "promises": { "kept": kept, "open": open },
+            "promises": { "kept": kept, "open": open }, "heard_stops": heard,
         });
         Ok((text, data))
     }
@@ -214,7 +230,14 @@ impl Node {
         let mut text = String::new();
         for p in &proofs {
             let state = if self.is_open(p) { "open" } else { "closed: another is in its place" };
-            let _ = writeln!(text, "{}  {} {}: {} ({state})", p.id.get(..8).unwrap_or(&p.id), p.time, p.who, p.what);
+            let _ = writeln!(
+                text,
+                "{}  {} {}: {} ({state})",
+                p.id.get(..8).unwrap_or(&p.id),
+                p.time,
+                p.who,
+                p.what
+            );
         }
         if proofs.is_empty() {
             text.push_str("nobody's word was found broken");
@@ -233,8 +256,12 @@ impl Node {
         };
         let body = self.store.proof(&proof.id)?.unwrap_or_default();
         std::fs::write(out, &body).map_err(|e| NodeError::io(out, e))?;
-        let text = format!("{}: {} bytes; verify it with `comity evidence verify`", out.display(), body.len());
-        Ok(Reply::yes(text, json!({ "file": out.display().to_string(), "bytes": body.len(), "id": proof.id })))
+        let text =
+            format!("{}: {} bytes; verify it with `comity evidence verify`", out.display(), body.len());
+        Ok(Reply::yes(
+            text,
+            json!({ "file": out.display().to_string(), "bytes": body.len(), "id": proof.id }),
+        ))
     }
 
     /// The files of all proofs, for a bundle.
@@ -254,7 +281,10 @@ pub fn verify_evidence(bytes: &[u8], pin: Option<Digest>) -> Reply {
     let guilt = match Evidence::read(bytes).and_then(|e| e.verify(pin)) {
         Ok(guilt) => guilt,
         Err(e) => {
-            return Reply::no(format!("PROVES NOTHING\n  {e}\n"), json!({ "proved": false, "why": e.to_string() }));
+            return Reply::no(
+                format!("PROVES NOTHING\n  {e}\n"),
+                json!({ "proved": false, "why": e.to_string() }),
+            );
         }
     };
     let pinned = guilt.pin == Pin::Pinned;

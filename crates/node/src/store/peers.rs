@@ -140,8 +140,9 @@ impl Store {
 
     /// Promises kept and open.
     pub fn receipts(&self) -> Result<(u64, u64), NodeError> {
-        let mut query =
-            self.db.prepare_cached("select coalesce(sum(kept), 0), count(*) - coalesce(sum(kept), 0) from receipts")?;
+        let mut query = self.db.prepare_cached(
+            "select coalesce(sum(kept), 0), count(*) - coalesce(sum(kept), 0) from receipts",
+        )?;
         let (kept, open): (i64, i64) = query.query_row([], |r| Ok((r.get(0)?, r.get(1)?)))?;
         Ok((kept as u64, open as u64))
     }
@@ -162,11 +163,10 @@ impl Store {
             .db
             .prepare_cached("select count(*) from proofs where who = ?1 and term = ?2")?
             .query_row(params![proof.who, proof.term as i64], |r| r.get(0))?;
-        let known =
-            self.db.prepare_cached("select 1 from proofs where what = ?1 and who = ?2")?.exists([
-                &proof.what,
-                &proof.who,
-            ])?;
+        let known = self
+            .db
+            .prepare_cached("select 1 from proofs where what = ?1 and who = ?2")?
+            .exists([&proof.what, &proof.who])?;
         if known || against >= MAX_PROOFS {
             return Ok(false);
         }
@@ -179,7 +179,8 @@ impl Store {
 
     /// All proofs, oldest first.
     pub fn proofs(&self) -> Result<Vec<Proof>, NodeError> {
-        let mut query = self.db.prepare_cached("select id, time, term, who, what from proofs order by rowid")?;
+        let mut query =
+            self.db.prepare_cached("select id, time, term, who, what from proofs order by rowid")?;
         let rows = query.query_map([], |r| {
             Ok(Proof {
                 id: r.get(0)?,

@@ -9,6 +9,7 @@ mod collector;
 mod house;
 mod hub;
 mod liars;
+mod lines;
 mod lost;
 mod members;
 mod peers;

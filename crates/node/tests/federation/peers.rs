@@ -150,6 +150,7 @@ fn a_proof_goes_with_every_bundle_and_shows_when_it_is_verified() {
     other.take(&said(&house, "gb", "other").to_bytes(), house.now);
     show(&mut house, "it", &one, from);
     show(&mut house, "pl", &other, from);
+    house.nodes.get_mut("pl").unwrap().take_cosignatures().unwrap();
     house.watch("it", "pl");
     let out = house.folder("it").join("deaths.bundle");
     house.must("it", Command::BundleExport { study: "deaths".into(), out: out.display().to_string() });
@@ -170,7 +171,10 @@ fn a_peer_that_lies_convicts_nobody_and_is_remembered_for_it() {
     let shown = Checkpoints { cosigned: Some(forged), in_force: None };
     let it = house.nodes.get_mut("it").unwrap();
     assert_eq!(it.watch("pl", &shown, now).unwrap(), Next::Done);
-    assert_eq!(it.watch("pl", &Checkpoints { cosigned: Some("x".into()), in_force: None }, now).unwrap(), Next::Done);
+    assert_eq!(
+        it.watch("pl", &Checkpoints { cosigned: Some("x".into()), in_force: None }, now).unwrap(),
+        Next::Done
+    );
     // A proof that leads nowhere.
     let Next::Consistency(from, to) = it.watch("pl", &longer, now).unwrap() else { panic!("it is longer") };
     let mut answer = house.node("pl").peer_consistency(from, to).unwrap();

@@ -110,7 +110,8 @@ fn a_checkpoint_that_a_larger_one_does_not_begin_with_convicts_the_hub() {
     convicts(claim, "hub", &key(HUB, "key"));
     // At every pair of sizes beyond the fork, and at none before it.
     for a in 1..9usize {
-        let found = contradiction(&hub_note(a as u64, tree(&one[..a]).root()), &hub_note(9, long.root()), &long);
+        let found =
+            contradiction(&hub_note(a as u64, tree(&one[..a]).root()), &hub_note(9, long.root()), &long);
         let claim = found.unwrap();
         assert_eq!(claim.is_some(), a > 5, "{a}");
         if let Some(claim) = claim {
@@ -127,12 +128,8 @@ fn an_honest_hub_is_convicted_by_nothing_that_others_say() {
     assert_eq!(contradiction(&small, &large, &honest).unwrap(), None);
     // The proof is right, and the smaller checkpoint is of the same history.
     let right = honest.prove_consistency(7, 9).unwrap();
-    let claim = |root, proof| Claim::TwoHistories {
-        smaller: small.to_note(),
-        larger: large.to_note(),
-        root,
-        proof,
-    };
+    let claim =
+        |root, proof| Claim::TwoHistories { smaller: small.to_note(), larger: large.to_note(), root, proof };
     proves_nothing(claim(honest.root_at(7).unwrap(), right.clone()));
     // A liar's own tree, or a root of its own making, leads to no root that the hub signed.
     proves_nothing(claim(lied.root_at(7).unwrap(), lied.prove_consistency(7, 9).unwrap()));
