@@ -5,7 +5,7 @@ use crate::document::SeatRole;
 use crate::state::{
     Dataset, Phase, Receipt, Run, ScheduleState, Stage, State, Status, StudyState, Vote, VoteChoice,
 };
-use record::{Digest, Entry, Statement};
+use record::{Digest, Entry, Roster, Statement};
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -40,6 +40,8 @@ impl State {
         // under another key counted, anyone could enter one first and make the issuer's own a repeat.
         let result = match self.charter {
             None => self.fold(index, entry),
+            // The roster judges for itself what changes it: new keys are not signed with the old ones.
+            Some(_) if Roster::reads(&entry.signed.statement().r#type) => self.fold(index, entry),
             Some(_) => match self.roster.authenticate(&entry.signed) {
                 Err(why) => void(why.code()),
                 Ok(()) if self.seen.contains(&id) => void("repeated statement"),
@@ -66,6 +68,7 @@ impl State {
         match statement.r#type.as_str() {
             CharterPropose::TYPE => return self.charter_propose(index, entry),
             CharterSign::TYPE => return self.charter_sign(index, entry),
+            kind if Roster::reads(kind) => return self.roster_change(index, entry),
             _ => {}
         }
         if !self.in_force() {
@@ -75,6 +78,9 @@ impl State {
             statement.r#type.as_str(),
             DatasetPause::TYPE | NodeStop::TYPE | DecisionRevoke::TYPE | RunLost::TYPE | RunClose::TYPE
         );
+        if self.roster.suspended.contains_key(&statement.issuer) && !protective {
+            return void("issuer is suspended");
+        }
         if let Some(until) = statement.valid_until
             && until <= time
         {
@@ -156,6 +162,97 @@ impl State {
             return void("signed before");
         }
         self.roster.apply(index, entry).map_err(|why| why.code().to_string())
+    }
+
+    /// A change of members, keys or hub. Whether it holds is for the roster alone, so that the mirror, which knows no
+    /// other rule, and this state never disagree on who is a member.
+    fn roster_change(&mut self, index: u64, entry: &Entry) -> Fold {
+        let contested = self.roster.compromises.len();
+        self.roster.apply(index, entry).map_err(|why| why.code().to_string())?;
+        self.follow_roster();
+        let new = self.roster.compromises.get(contested..).unwrap_or(&[]).to_vec();
+        for compromise in &new {
+            self.contest(compromise);
+        }
+        if entry.signed.statement().r#type == record::roster::REAFFIRM {
+            self.stand_by(&entry.signed.statement().issuer);
+        }
+        Ok(())
+    }
+
+    /// The charter's members and hub as the roster has them now.
+    fn follow_roster(&mut self) {
+        let Some(charter) = &mut self.charter else { return };
+        charter.members.retain(|m| self.roster.keys(&m.id).is_some());
+        for (id, keys) in self.roster.members.iter().chain(&self.roster.suspended) {
+            if let Some(member) = charter.members.iter_mut().find(|m| m.id == *id) {
+                (member.sign, member.cosign, member.tls) = (keys.sign, keys.cosign, keys.tls);
+                member.cosign_ml.clone_from(&keys.cosign_ml);
+                member.endpoint.clone_from(&keys.endpoint);
+                member.next = keys.next;
+                continue;
+            }
+            // The document under which it joined. One that this room cannot read makes a member without seats: it
+            // counts for checkpoints and can do nothing.
+            let joined = self.roster.proposals.values().filter(|p| p.done == Some(keys.since)).find_map(|p| {
+                match &p.change {
+                    record::Change::Join { member, .. } if p.change.about().as_ref() == Some(id) => {
+                        record::canon::from_value::<crate::document::Member>(member.clone()).ok()
+                    }
+                    _ => None,
+                }
+            });
+            let Some(joined) = joined else { continue };
+            charter.members.push(joined);
+            if charter.check("charter", "").is_err() {
+                charter.members.pop();
+            }
+        }
+        if let Some(hub) = &self.roster.hub {
+            charter.hub.operator.clone_from(&hub.operator);
+            charter.hub.jurisdiction.clone_from(&hub.jurisdiction);
+            (charter.hub.key, charter.hub.tls) = (hub.key, hub.tls);
+        }
+    }
+
+    /// What was said with a key that may have been another's starts nothing: a yes counts as taken back until it is
+    /// reaffirmed, and a run in which such a statement has a part is given up.
+    fn contest(&mut self, compromise: &record::roster::Compromise) {
+        let within = |index: u64| (compromise.since..compromise.until).contains(&index);
+        let member = &compromise.member;
+        for study in self.studies.values_mut() {
+            let voted = study.votes.get(member).is_some_and(|v| within(v.index) && v.revoked.is_none());
+            let part = |run: &Run| {
+                let receipt = run.receipts.get(member).is_some_and(|r| within(r.index));
+                let set = run.sets.contains_key(member) && run.sealed.is_none_or(|at| at >= compromise.since);
+                run.release.is_none() && run.lost.is_none() && (receipt || set)
+            };
+            if !voted && !study.runs.values().any(part) {
+                continue;
+            }
+            let study = Arc::make_mut(study);
+            if let Some(vote) = study.votes.get_mut(member).filter(|_| voted) {
+                vote.revoked = Some(compromise.until);
+            }
+            for run in study.runs.values_mut().filter(|run| part(run)) {
+                run.lost = Some("contested".to_owned());
+                run.lost_at = Some(compromise.until);
+            }
+        }
+    }
+
+    /// A reaffirmed yes counts again.
+    fn stand_by(&mut self, member: &str) {
+        for study in self.studies.values_mut() {
+            let again = study.votes.get(member).is_some_and(|v| {
+                let contested = |c: &&record::roster::Compromise| c.member == member && v.revoked == Some(c.until);
+                self.roster.compromises.iter().find(contested).is_some_and(|c| c.reaffirmed.contains(&v.index))
+                    && !self.roster.contested(member, v.index)
+            });
+            if again && let Some(vote) = Arc::make_mut(study).votes.get_mut(member) {
+                vote.revoked = None;
+            }
+        }
     }
 
     fn seat(&self, statement: &Statement, role: SeatRole) -> Fold {

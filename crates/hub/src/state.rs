@@ -139,7 +139,8 @@ impl State {
             return Ok(Counted::Old);
         }
         note.names.insert(name);
-        let sealed = size > self.sealed && note.names.len() >= self.roster.quorum() as usize;
+        let sealed =
+            size > self.sealed && record::log::is_sealed(&note.signed, &self.roster, self.sealed);
         if sealed {
             self.sealed = size;
             self.trim();

@@ -6,8 +6,8 @@ use crate::keys::NodeKeys;
 use crate::runner::RunLocal;
 use crate::store::{Evidence, Store};
 use charter::{Charter, State};
-use record::log::{Cosigned, InForce, Log};
-use record::{Digest, SignedStatement, Statement};
+use record::log::InForce;
+use record::{Digest, Member, SignedStatement, Statement};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -46,16 +46,10 @@ pub struct Node {
     pub(crate) charter: Charter,
     /// Its digest.
     pub(crate) charter_digest: Digest,
-    /// The mirrored record, in force or not.
-    pub(crate) log: Log,
+    /// This member's part in the record: mirror, watermark, what it cosigned.
+    pub(crate) member: Member,
     /// What the entries in force add up to.
     pub(crate) state: State,
-    /// The largest size for which this node holds a quorum of cosignatures, with the evidence.
-    pub(crate) in_force: Option<InForce>,
-    /// What this node cosigned last, and when, milliseconds.
-    pub(crate) cosigned: Option<Cosigned>,
-    /// When it did.
-    pub(crate) cosigned_at: i64,
     /// Cosignature lines to hand to the hub.
     pub(crate) cosign_out: Vec<(u64, String)>,
     /// What this node has said and awaits in the record: logical key to statement and time.
@@ -70,12 +64,8 @@ pub struct Node {
     pub(crate) paused: BTreeSet<String>,
     /// Studies to which this member's yes was taken back; acts before the record tells it.
     pub(crate) revoked: BTreeSet<String>,
-    /// When this node last knew that it had all that the hub admits to have, milliseconds.
-    pub(crate) head_at: i64,
     /// Stopped by its own operator.
     pub(crate) stopped: bool,
-    /// Set when the record cannot be followed any further; nothing runs.
-    pub(crate) halted: Option<String>,
     /// How often frames were withdrawn.
     withdrawals: u64,
     /// Digest of the state at a size.
@@ -124,6 +114,7 @@ impl Node {
         let paused = paused.split(' ').filter(|s| !s.is_empty()).map(str::to_string).collect();
         let revoked = store.meta_text("revoked")?.unwrap_or_default();
         let revoked = revoked.split(' ').filter(|s| !s.is_empty()).map(str::to_string).collect();
+        let member = Member::new(&config.id, charter_digest);
         let mut node = Node {
             dir,
             config,
@@ -131,11 +122,8 @@ impl Node {
             store,
             charter,
             charter_digest,
-            log: Log::new(),
+            member,
             state: State::new(),
-            in_force: None,
-            cosigned: None,
-            cosigned_at: 0,
             cosign_out: Vec::new(),
             said: BTreeMap::new(),
             waiting: BTreeMap::new(),
@@ -143,9 +131,7 @@ impl Node {
             heard_stops: BTreeMap::new(),
             paused,
             revoked,
-            head_at: 0,
             stopped,
-            halted: None,
             withdrawals: 0,
             digest: Default::default(),
             memo: Default::default(),
@@ -171,17 +157,17 @@ impl Node {
 
     /// The watermark: entries below it are in force.
     pub fn watermark(&self) -> u64 {
-        self.in_force.as_ref().map_or(0, InForce::size)
+        self.member.in_force.as_ref().map_or(0, InForce::size)
     }
 
     /// When a quorum had cosigned it, milliseconds by the cosigners' clocks.
     pub(crate) fn watermark_time(&self) -> i64 {
-        self.in_force.as_ref().map_or(0, |f| i64::try_from(f.attested_at()).unwrap_or(0).saturating_mul(1000))
+        self.member.in_force.as_ref().map_or(0, |f| i64::try_from(f.attested_at()).unwrap_or(0).saturating_mul(1000))
     }
 
     /// Entries mirrored, in force or not.
     pub fn size(&self) -> u64 {
-        self.log.size()
+        self.member.log.size()
     }
 
     /// Takes the cosignature lines that wait for the hub.
@@ -349,7 +335,7 @@ impl Node {
     /// Whether a statement is in the mirrored record and not in force yet: it need not be said again.
     fn is_pending(&self, id: &str) -> bool {
         let above = usize::try_from(self.state.size).unwrap_or(usize::MAX);
-        self.log.entries().get(above..).is_some_and(|new| new.iter().any(|e| e.signed.id().to_string() == id))
+        self.member.log.entries().get(above..).is_some_and(|new| new.iter().any(|e| e.signed.id().to_string() == id))
     }
 
     /// Keeps something wrong that another party sent.

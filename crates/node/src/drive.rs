@@ -21,7 +21,7 @@ const INCOMPLETE: i64 = 600_000;
 impl Node {
     /// Takes every step that is due now.
     pub fn tick(&mut self, now: i64) -> Result<(), NodeError> {
-        if self.halted.is_some() {
+        if self.member.halted.is_some() {
             return Ok(());
         }
         if !self.state.in_force() {
@@ -63,12 +63,12 @@ impl Node {
     fn sign_charter(&mut self, now: i64) -> Result<(), NodeError> {
         let first = self.charter.members.first().is_some_and(|m| m.id == self.config.id);
         let subject = self.charter.federation.clone();
-        let proposed = self.log.roster().charter_digest;
+        let proposed = self.member.log.roster().charter_digest;
         if proposed.is_none() && first {
             let body = CharterPropose { charter: self.charter.clone() };
             return self.say_once("charter".into(), CharterPropose::TYPE, &subject, &body, now);
         }
-        if proposed == Some(self.charter_digest) && !self.log.roster().signed_by.contains(self.me()) {
+        if proposed == Some(self.charter_digest) && !self.member.log.roster().signed_by.contains(self.me()) {
             let body = CharterSign { charter: self.charter_digest };
             return self.say_once("sign".into(), CharterSign::TYPE, &subject, &body, now);
         }
@@ -189,7 +189,7 @@ impl Node {
 
     /// The stamp of an entry.
     fn stamp(&self, index: u64) -> Option<i64> {
-        self.log.entries().get(usize::try_from(index).ok()?).map(|e| e.time)
+        self.member.log.entries().get(usize::try_from(index).ok()?).map(|e| e.time)
     }
 
     /// Sends a signed stop to every other member, past the record.

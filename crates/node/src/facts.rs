@@ -345,6 +345,7 @@ impl Node {
                 stopped: self.stopped,
                 paused: self.paused.clone(),
                 watermark_age_ms: self
+                    .member
                     .in_force
                     .as_ref()
                     .map(|_| now.saturating_sub(self.watermark_time()).max(0)),

@@ -66,6 +66,11 @@ impl NodeKeys {
         SecretKey::from_seed(*self.derive("cosign"))
     }
 
+    /// The post-quantum key that cosigns them too, where the charter names it.
+    pub fn cosign_ml(&self) -> record::MlSecretKey {
+        record::MlSecretKey::from_seed(*self.derive("cosign-ml-dsa-44"))
+    }
+
     /// The TLS key's seed.
     pub fn tls_seed(&self) -> Zeroizing<[u8; 32]> {
         self.derive("tls")

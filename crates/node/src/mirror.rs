@@ -1,108 +1,117 @@
 //! The mirror: every entry is taken in, checked and kept before this node cosigns; only what a quorum has cosigned
-//! is folded into the state on which anything is done.
+//! is folded into the state on which anything is done. The rules are [`record::Member`]'s; here is its shelf, and what
+//! a node does besides.
 
 use crate::NodeError;
 use crate::core::Node;
-use record::checkpoint::SignedCheckpoint;
-use record::log::{Cosigned, Log, LogError, Standing};
+use crate::store::Store;
+use record::checkpoint::{CosignKeys, SignedCheckpoint};
+use record::member::{Member, MemberError, Refused};
+use record::{Entry, Shelf};
+use std::collections::BTreeMap;
 use wire::api::Have;
 use wire::point::point;
 
-/// Cosign again when the last cosignature is older than this, so that the watermark stays young, milliseconds.
-const REFRESH: i64 = 30_000;
-/// How far stamps may be from this node's clock, milliseconds.
-const SKEW: i64 = 60_000;
 /// How long after its promise a statement may be missing, milliseconds.
 const OVERDUE: i64 = 60_000;
+
+/// A member's shelf on the node's store. Everything in one group of writes is durable together, and nothing leaves the
+/// node before it is.
+struct OnStore<'a>(&'a Store);
+
+impl Shelf for OnStore<'_> {
+    type Error = NodeError;
+
+    fn keep_entries(&mut self, first: u64, leaves: &[Vec<u8>], note: &str) -> Result<(), NodeError> {
+        point("entries checked, not kept", "");
+        self.0.append(first, leaves, note)
+    }
+
+    fn cut_entries(&mut self, size: u64) -> Result<(), NodeError> {
+        point("term followed, not kept", "");
+        self.0.cut_entries(size)
+    }
+
+    fn keep_note(&mut self, name: &str, text: &str) -> Result<(), NodeError> {
+        self.0.set_meta(name, text.as_bytes())
+    }
+}
+
+impl From<MemberError<NodeError>> for NodeError {
+    fn from(error: MemberError<NodeError>) -> Self {
+        match error {
+            MemberError::Refused(refused) => NodeError::Record(refused.to_string()),
+            MemberError::Shelf(error) => error,
+        }
+    }
+}
 
 impl Node {
     /// Rebuilds mirror and state from the store.
     pub(crate) fn load(&mut self) -> Result<(), NodeError> {
-        let broken = |e: LogError| NodeError::Record(format!("this node's own copy is damaged: {e}"));
-        let mut log = Log::new();
-        for bytes in self.store.entries()? {
-            log.append(&bytes, None).map_err(broken)?;
+        let broken = |e: Refused| NodeError::Record(format!("this node's own copy is damaged: {e}"));
+        let mut notes = BTreeMap::new();
+        for name in [record::member::COSIGNED, record::member::IN_FORCE, record::member::SIGNED_OFF, record::member::RESTORED] {
+            if let Some(text) = self.store.meta_text(name)? {
+                notes.insert(name.to_owned(), text);
+            }
         }
-        self.log = log;
-        self.cosigned = None;
-        if let Some(text) = self.store.meta_text("cosigned")? {
-            let mut parts = text.split(' ');
-            let size = parts.next().and_then(|s| s.parse().ok());
-            let root = parts.next().and_then(|r| r.parse().ok());
-            // Before there were terms, none was written.
-            let term = parts.next().map_or(Some(1), |t| t.parse().ok());
-            let (Some(size), Some(root), Some(term)) = (size, root, term) else {
-                return Err(NodeError::Record("the note of what this node cosigned is damaged".into()));
-            };
-            self.cosigned = Some(Cosigned { size, root, term });
-        }
-        if let Some(note) = self.store.meta_text("in-force")? {
-            let checkpoint = SignedCheckpoint::parse(&note)
-                .map_err(|e| NodeError::Record(format!("this node's checkpoint is damaged: {e}")))?;
-            self.raise(&checkpoint)?;
-        }
-        self.check_charter();
-        Ok(())
+        notes.extend(self.store.meta_texts(record::member::SEAL)?);
+        let me = self.me().to_owned();
+        self.member = Member::wake(&me, self.charter_digest, self.store.entries()?, &notes).map_err(broken)?;
+        self.fold()
     }
 
     /// What this node has, for the hub's long poll.
     pub fn have(&self) -> Result<Have, NodeError> {
         // The hub forgets mail up to this number, so it must be kept for good.
         self.store.flush()?;
-        Ok(Have { size: self.log.size(), sealed: self.watermark(), mail: self.store.mail_cursor()? })
+        Ok(Have { size: self.member.log.size(), sealed: self.watermark(), mail: self.store.mail_cursor()? })
     }
 
     /// Takes in entries that follow those mirrored, with the checkpoint that proves them, and cosigns it.
     pub fn extend(&mut self, note: &str, entries: &[Vec<u8>], now: i64) -> Result<(), NodeError> {
-        if self.halted.is_some() {
+        if self.member.halted.is_some() {
             return Ok(());
         }
-        let result = self.try_extend(note, entries, now);
-        if result.is_err() {
-            // Memory may be ahead of what was proved: go back to what is kept.
-            self.load()?;
-        }
-        result
+        let first = self.member.extend(note, entries, now, &mut OnStore(&self.store))?;
+        self.recorded(first)?;
+        self.cosign_and_raise(note, now)
     }
 
-    fn try_extend(&mut self, note: &str, entries: &[Vec<u8>], now: i64) -> Result<(), NodeError> {
-        let wrong = |e: LogError| NodeError::Record(e.to_string());
-        let checkpoint = SignedCheckpoint::parse(note).map_err(|e| NodeError::Record(e.to_string()))?;
-        let first = self.log.size();
-        for bytes in entries {
-            self.log.append(bytes, None).map_err(wrong)?;
+    /// Follows the log of a hub whose term has begun at `base`: `entries` are its entries from there on.
+    pub fn turn(&mut self, base: u64, note: &str, entries: &[Vec<u8>], now: i64) -> Result<(), NodeError> {
+        if self.member.halted.is_some() {
+            return Ok(());
         }
-        // Old entries are being caught up on; but what is new since this node last had all there was cannot have
-        // been stamped before that, and nothing is stamped in the future. So a hub cannot hold time back.
-        let new = self.log.entries().get(usize::try_from(first).unwrap_or(usize::MAX)..).unwrap_or(&[]);
-        // A clock that was ahead and has been set right does not hold its node back.
-        let since = self.head_at.min(now).saturating_sub(SKEW);
-        let skew =
-            |time: i64| NodeError::Record(format!("stamp {time} is more than 60 s off this node's clock"));
-        if let Some(e) = new.iter().find(|e| e.time < since || e.time > now.saturating_add(SKEW)) {
-            return Err(skew(e.time));
+        let cut = self.member.turn(base, note, entries, now, &mut OnStore(&self.store))?;
+        // What was above the base is pending again: whoever has it hands it in, and it is entered once.
+        for entry in cut {
+            self.store.queue(&entry.signed.id().to_string(), &entry.signed.to_bytes(), now)?;
         }
-        let ids: Vec<String> = new.iter().map(|e| e.signed.id().to_string()).collect();
-        self.check_charter();
-        if let Some(why) = &self.halted {
-            return Err(NodeError::Record(why.clone()));
-        }
-        // Checks origin, root over these very entries and the hub's signature.
-        self.log.standing(&checkpoint).map_err(wrong)?;
-        point("entries checked, not kept", "");
-        self.store.append(first, entries, note)?;
+        self.recorded(base)?;
+        self.cosign_and_raise(note, now)
+    }
+
+    /// What is in the record is not handed in any more.
+    fn recorded(&mut self, first: u64) -> Result<(), NodeError> {
+        let new = self.member.log.entries().get(usize::try_from(first).unwrap_or(usize::MAX)..).unwrap_or(&[]);
+        let ids: Vec<String> = new.iter().map(|e: &Entry| e.signed.id().to_string()).collect();
         for id in ids {
             self.point_of(&id, "recorded, not noted");
             self.store.dequeue(&id)?;
         }
-        self.head_at = now;
+        Ok(())
+    }
+
+    fn cosign_and_raise(&mut self, note: &str, now: i64) -> Result<(), NodeError> {
+        let checkpoint = SignedCheckpoint::parse(note).map_err(|e| NodeError::Record(e.to_string()))?;
         self.cosign(&checkpoint, now)?;
         self.raise(&checkpoint)
     }
 
     fn cosign(&mut self, checkpoint: &SignedCheckpoint, now: i64) -> Result<(), NodeError> {
-        let size = checkpoint.checkpoint().size();
-        if let Err(why) = self.may_cosign(size, now) {
+        if let Err(why) = Node::may_cosign(self, checkpoint.checkpoint().size(), now) {
             tracing::warn!(why, "not cosigned");
             return Ok(());
         }
@@ -112,36 +121,31 @@ impl Node {
             let what = format!("statement {id} was promised and is not in the record");
             return self.keep_evidence("hub", &what, &[], now);
         }
-        let again = self.cosigned.is_some_and(|c| c.size == size);
-        if again && self.cosigned_at <= now && now.saturating_sub(self.cosigned_at) < REFRESH {
+        if self.member.may_cosign().is_err() {
             return Ok(());
         }
-        let me = self.me().to_string();
-        let (lines, next) = self
-            .log
-            .cosign(checkpoint, &me, &self.keys.cosign(), now, self.cosigned)
-            .map_err(|e| NodeError::Record(e.to_string()))?;
-        // INVARIANT: what was cosigned is kept before the cosignature leaves.
-        let note = format!("{} {} {}", next.size, next.root, next.term);
-        self.store.set_meta("cosigned", note.as_bytes())?;
-        self.cosigned = Some(next);
-        self.cosigned_at = now;
-        self.cosign_out.extend(lines.iter().map(|line| (next.size, line.to_line())));
+        let (key, ml) = (self.keys.cosign(), self.keys.cosign_ml());
+        // A post-quantum cosignature only where the charter gives this member such a key.
+        let has = self.member.log.roster().keys(self.me()).and_then(|k| k.cosign_ml.clone());
+        let keys = CosignKeys { key: &key, ml: has.map(|_| &ml) };
+        let lines = self.member.cosign(checkpoint, keys, now, &mut OnStore(&self.store))?;
+        let size = checkpoint.checkpoint().size();
+        self.cosign_out.extend(lines.iter().map(|line| (size, line.to_line())));
         Ok(())
     }
 
     /// A checkpoint with more cosignatures than before.
     pub fn sealed(&mut self, note: &str, now: i64) -> Result<(), NodeError> {
-        if self.halted.is_some() {
+        if self.member.halted.is_some() {
             return Ok(());
         }
         let checkpoint = SignedCheckpoint::parse(note).map_err(|e| NodeError::Record(e.to_string()))?;
-        if checkpoint.checkpoint().size() > self.log.size() {
+        if checkpoint.checkpoint().size() > self.member.log.size() {
             return Ok(());
         }
         self.raise(&checkpoint)?;
-        if checkpoint.checkpoint().size() == self.log.size() {
-            self.head_at = now;
+        if checkpoint.checkpoint().size() == self.member.log.size() {
+            self.member.head_at = now;
             self.cosign(&checkpoint, now)?;
         }
         Ok(())
@@ -149,37 +153,23 @@ impl Node {
 
     /// Raises the watermark if the checkpoint proves more, or the same more recently, and folds up to it.
     fn raise(&mut self, checkpoint: &SignedCheckpoint) -> Result<(), NodeError> {
-        let standing = self.log.standing(checkpoint).map_err(|e| NodeError::Record(e.to_string()))?;
-        let Standing::InForce(evidence) = standing else { return Ok(()) };
-        let better = self
-            .in_force
-            .as_ref()
-            .is_none_or(|now| (evidence.size(), evidence.attested_at()) > (now.size(), now.attested_at()));
-        if !better {
-            return Ok(());
+        if self.member.raise(checkpoint, &mut OnStore(&self.store))? {
+            point("watermark raised, not kept", "");
+            self.fold()?;
         }
-        self.store.set_meta("in-force", evidence.checkpoint().to_note().as_bytes())?;
-        point("watermark raised, not kept", "");
+        Ok(())
+    }
+
+    /// Folds what is in force.
+    fn fold(&mut self) -> Result<(), NodeError> {
+        let Some(evidence) = &self.member.in_force else { return Ok(()) };
         let from = usize::try_from(self.state.size).unwrap_or(usize::MAX);
-        for entry in self.log.in_force(&evidence).iter().skip(from) {
+        for entry in self.member.log.in_force(evidence).iter().skip(from) {
             let index = self.state.size;
             if let charter::Status::Void(why) = self.state.apply(entry) {
                 tracing::warn!(index, why, "void statement");
             }
         }
-        self.in_force = Some(evidence);
         Ok(())
-    }
-
-    /// A record that began with another charter than the one that this node signed is not followed.
-    fn check_charter(&mut self) {
-        if let Some(found) = self.log.roster().charter_digest
-            && found != self.charter_digest
-        {
-            self.halted = Some(format!(
-                "the record began with charter {found}, this node was joined with charter {}",
-                self.charter_digest
-            ));
-        }
     }
 }

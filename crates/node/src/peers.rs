@@ -82,7 +82,7 @@ pub enum Next {
 impl Node {
     /// Where each member answers, of those that say so in the charter.
     pub fn endpoints(&self) -> BTreeMap<String, String> {
-        let roster = self.log.roster();
+        let roster = self.member.log.roster();
         if roster.charter_digest.is_some() {
             let members = roster.members.iter();
             return members.filter_map(|(id, m)| Some((id.clone(), m.endpoint.clone()?))).collect();
@@ -93,7 +93,7 @@ impl Node {
 
     /// The members that may call this node, by TLS key.
     pub fn admitted(&self) -> BTreeMap<PublicKey, String> {
-        let roster = self.log.roster();
+        let roster = self.member.log.roster();
         let mut all: BTreeMap<PublicKey, String> = if roster.charter_digest.is_some() {
             let members = roster.members.iter().chain(&roster.suspended);
             members.map(|(id, m)| (m.tls, id.clone())).collect()
@@ -120,20 +120,20 @@ impl Node {
 
     /// Whether a member runs the hub.
     fn runs_hub(&self, id: &str) -> bool {
-        let hub = self.log.roster().hub.as_ref().map_or(&self.charter.hub.operator, |hub| &hub.operator);
+        let hub = self.member.log.roster().hub.as_ref().map_or(&self.charter.hub.operator, |hub| &hub.operator);
         hub == id || *hub == self.operator(id)
     }
 
     /// The organisation that runs a member's seat; seats of one count once.
     pub(crate) fn operator(&self, id: &str) -> String {
-        self.log.roster().keys(id).map_or_else(|| id.to_string(), |m| m.operator.clone())
+        self.member.log.roster().keys(id).map_or_else(|| id.to_string(), |m| m.operator.clone())
     }
 
     /// Whether too few organisations answer outside the hub: no f + 1 of them, of whom one is honest.
     pub(crate) fn unwatched(&self) -> bool {
         let answering = self.endpoints().into_keys().filter(|id| !self.runs_hub(id));
         let answering: BTreeSet<String> = answering.map(|id| self.operator(&id)).collect();
-        answering.len() <= self.log.roster().f as usize || self.watchable().is_empty()
+        answering.len() <= self.member.log.roster().f as usize || self.watchable().is_empty()
     }
 
     /// The line on watching in a status, and whether the hub is watched now.
@@ -143,7 +143,7 @@ impl Node {
             return ("unwatched: no member serves checkpoints outside the hub yet".into(), false);
         }
         if self.unwatched() {
-            let need = self.log.roster().f + 1;
+            let need = self.member.log.roster().f + 1;
             return (
                 format!("unwatched: {answering} members answer outside the hub, at least {need} must"),
                 false,
@@ -170,12 +170,12 @@ impl Node {
     /// Which member has had more than the hub gives, for so long that the hub must be hiding it.
     pub(crate) fn starved(&self, now: i64) -> Option<&str> {
         let (since, who, size) = self.peers.behind.as_ref()?;
-        (now.saturating_sub(*since) >= STARVED && *size > self.log.size()).then_some(who.as_str())
+        (now.saturating_sub(*since) >= STARVED && *size > self.member.log.size()).then_some(who.as_str())
     }
 
     /// The hub's key that signs checkpoints now.
     pub(crate) fn hub_key(&self) -> PublicKey {
-        self.log.roster().hub.as_ref().map_or(self.charter.hub.key, |hub| hub.key)
+        self.member.log.roster().hub.as_ref().map_or(self.charter.hub.key, |hub| hub.key)
     }
 
     /// The hub's checkpoint over the entries here, and the cosignatures on it that this node knows of.
@@ -186,11 +186,11 @@ impl Node {
             note.map_err(|e| NodeError::Record(format!("this node's checkpoint is damaged: {e}")))?;
         let others = self.peers.seen.values().map(|seen| &seen.note);
         let known: Vec<&SignedCheckpoint> =
-            others.chain(self.in_force.iter().map(|f| f.checkpoint())).collect();
+            others.chain(self.member.in_force.iter().map(|f| f.checkpoint())).collect();
         let same = known.into_iter().filter(|other| other.checkpoint() == note.checkpoint());
         let lines: Vec<Cosignature> = same.flat_map(|other| other.lines().cloned()).collect();
         for line in lines {
-            let _ = note.add(line, self.log.roster());
+            let _ = note.add(line, self.member.log.roster());
         }
         if let Some(lines) = self.store.meta_text("cosigned-lines")?
             && let Some((size, lines)) = lines.split_once('\n')
@@ -198,7 +198,7 @@ impl Node {
         {
             for line in lines.split_inclusive('\n') {
                 if let Ok(line) = Cosignature::from_line(line) {
-                    let _ = note.add(line, self.log.roster());
+                    let _ = note.add(line, self.member.log.roster());
                 }
             }
         }
@@ -215,10 +215,10 @@ impl Node {
     /// The latest checkpoints here, for another member.
     pub fn peer_checkpoints(&self) -> Result<Checkpoints, NodeError> {
         self.store.flush()?;
-        let own = self.own_note()?.filter(|note| note.cosigners(self.log.roster()).contains(self.me()));
+        let own = self.own_note()?.filter(|note| note.cosigners(self.member.log.roster()).contains(self.me()));
         Ok(Checkpoints {
             cosigned: own.map(|note| note.to_note()),
-            in_force: self.in_force.as_ref().map(|f| f.checkpoint().to_note()),
+            in_force: self.member.in_force.as_ref().map(|f| f.checkpoint().to_note()),
         })
     }
 
@@ -227,7 +227,7 @@ impl Node {
         if from == 0 || from > to {
             return None;
         }
-        let tree = self.log.tree();
+        let tree = self.member.log.tree();
         let proof = tree.prove_consistency(from, to).ok()?;
         Some(Consistency { from, to, root: tree.root_at(from).ok()?, proof })
     }
@@ -242,7 +242,7 @@ impl Node {
         let (mut entries, mut leaves, mut bytes) = (Vec::new(), Vec::new(), 0);
         let start = usize::try_from(from).unwrap_or(usize::MAX);
         let many = usize::try_from(to - from).unwrap_or(usize::MAX).min(MAX_LEAVES);
-        for entry in self.log.entries().iter().skip(start).take(many) {
+        for entry in self.member.log.entries().iter().skip(start).take(many) {
             let entry = entry.to_bytes();
             bytes += entry.len();
             if bytes > api::MAX_BATCH && !entries.is_empty() {
@@ -263,10 +263,10 @@ impl Node {
             member: self.me().to_string(),
             nonce,
             origin: format!("comity/{}", self.charter.federation),
-            root: self.cosigned.map_or_else(|| Digest::of(b""), |c| c.root),
+            root: self.member.cosigned.map_or_else(|| Digest::of(b""), |c| c.root),
             signature: None,
-            size: self.cosigned.map_or(0, |c| c.size),
-            term: self.cosigned.map_or(0, |c| c.term),
+            size: self.member.cosigned.map_or(0, |c| c.size),
+            term: self.member.cosigned.map_or(0, |c| c.term),
         };
         Ok(highest.sign(&self.keys.sign())?)
     }
@@ -288,7 +288,7 @@ impl Node {
                     return Ok(Next::Done);
                 }
             };
-            if note.checkpoint().size() <= self.log.size() && self.compare(&note, &own, now)? {
+            if note.checkpoint().size() <= self.member.log.size() && self.compare(&note, &own, now)? {
                 return Ok(Next::Done);
             }
             if largest.as_ref().is_none_or(|l| l.checkpoint().size() <= note.checkpoint().size()) {
@@ -298,7 +298,7 @@ impl Node {
         let Some(note) = largest else { return Ok(Next::Done) };
         let (here, there) = (own.checkpoint().size(), note.checkpoint().size());
         self.peers.seen.insert(peer.to_string(), Seen { note });
-        if there > self.log.size() {
+        if there > self.member.log.size() {
             return Ok(Next::Consistency(here, there));
         }
         self.agreed(peer, there, now);
@@ -327,7 +327,7 @@ impl Node {
             return Ok(Next::Done);
         }
         if answer.root != a.root() {
-            let roster = self.log.roster();
+            let roster = self.member.log.roster();
             let claim = Claim::TwoHistories {
                 smaller: cleaned(&own, roster).to_note(),
                 larger: cleaned(&shown, roster).to_note(),
@@ -338,8 +338,8 @@ impl Node {
             return Ok(Next::Done);
         }
         self.agreed(peer, b.size(), now);
-        let starved = self.starved(now).is_some() && self.halted.is_none();
-        Ok(if starved { Next::Entries(self.log.size(), b.size()) } else { Next::Done })
+        let starved = self.starved(now).is_some() && self.member.halted.is_none();
+        Ok(if starved { Next::Entries(self.member.log.size(), b.size()) } else { Next::Done })
     }
 
     /// Entries that the hub did not give, from a member; or one that is here, to see whether it has it.
@@ -369,7 +369,7 @@ impl Node {
             next = next.saturating_add(answer.leaves.len() as u64);
         }
         let Some(note) = self.peers.seen.get(peer).map(|s| s.note.clone()) else { return Ok(()) };
-        let fresh = asked == self.log.size() && next == note.checkpoint().size() && next > asked;
+        let fresh = asked == self.member.log.size() && next == note.checkpoint().size() && next > asked;
         if !fresh {
             return Ok(());
         }
@@ -389,16 +389,16 @@ impl Node {
 
     /// Whether an answer is signed by the member that gave it, about this log.
     fn attested(&self, peer: &str, answer: &Attested) -> bool {
-        let key = self.log.roster().keys(peer).map(|m| m.sign);
+        let key = self.member.log.roster().keys(peer).map(|m| m.sign);
         answer.member == peer
-            && answer.origin == self.log.roster().origin
+            && answer.origin == self.member.log.roster().origin
             && answer.leaves.len() <= MAX_LEAVES
             && key.is_some_and(|key| answer.verify(&key).is_ok())
     }
 
     /// Whether a signed answer is wrong about a tree that is here; it then convicts its signer.
     fn misattested(&mut self, answer: &Attested, now: i64) -> Result<bool, NodeError> {
-        let tree = self.log.tree();
+        let tree = self.member.log.tree();
         if tree.root_at(answer.size).ok() != Some(answer.root) {
             return Ok(false);
         }
@@ -419,14 +419,14 @@ impl Node {
     /// When the store fails.
     pub fn examine(&mut self, note: &str, entries: &[Vec<u8>], now: i64) -> Result<(), NodeError> {
         let Ok(Some(note)) = self.genuine(note) else { return Ok(()) };
-        if note.checkpoint().size() <= self.log.size() {
+        if note.checkpoint().size() <= self.member.log.size() {
             if let Some(own) = self.own_note()? {
                 self.compare(&note, &own, now)?;
             }
             return Ok(());
         }
         // Only what the hub signed convicts it, so the entries must be those of the note.
-        let mut tree = self.log.tree().clone();
+        let mut tree = self.member.log.tree().clone();
         entries.iter().for_each(|e| {
             tree.append(e);
         });
@@ -434,8 +434,8 @@ impl Node {
         if tree.size() != size || tree.root() != root {
             return Ok(());
         }
-        let last = self.log.entries().last().map(Entry::to_bytes);
-        let mut index = self.log.size().saturating_sub(u64::from(last.is_some()));
+        let last = self.member.log.entries().last().map(Entry::to_bytes);
+        let mut index = self.member.log.size().saturating_sub(u64::from(last.is_some()));
         let row: Vec<&Vec<u8>> = last.iter().chain(entries).collect();
         for pair in row.windows(2) {
             let [before, after] = pair else { break };
@@ -465,7 +465,7 @@ impl Node {
     /// that has ended, of which it may say more than the next one took over.
     fn genuine(&self, text: &str) -> Result<Option<SignedCheckpoint>, String> {
         let note = SignedCheckpoint::parse(text).map_err(|e| e.to_string())?;
-        let roster = self.log.roster();
+        let roster = self.member.log.roster();
         if note.checkpoint().origin() != roster.origin {
             return Err("it is of another log".into());
         }
@@ -486,13 +486,13 @@ impl Node {
         own: &SignedCheckpoint,
         now: i64,
     ) -> Result<bool, NodeError> {
-        let roster = self.log.roster();
+        let roster = self.member.log.roster();
         let hub = |note: &SignedCheckpoint| roster.electorate_at(note.checkpoint().size()).map(|e| e.hub.key);
         // What one hub said does not bind the next; the base of a term is checked where the term is opened.
         if hub(shown) != hub(own) {
             return Ok(false);
         }
-        let claim = contradiction(shown, &cleaned(own, roster), self.log.tree())
+        let claim = contradiction(shown, &cleaned(own, roster), self.member.log.tree())
             .map_err(|e| NodeError::Record(e.to_string()))?;
         match claim {
             Some(claim) => self.convict(claim, now).map(|()| true),
@@ -503,9 +503,9 @@ impl Node {
     /// Notes that a member has the same history as this node, and how much of it.
     fn agreed(&mut self, peer: &str, size: u64, now: i64) {
         self.peers.watched = Some((now, peer.to_string()));
-        let caught_up = self.peers.behind.as_ref().is_none_or(|(.., size)| *size <= self.log.size());
+        let caught_up = self.peers.behind.as_ref().is_none_or(|(.., size)| *size <= self.member.log.size());
         if caught_up {
-            let more = size > self.log.size();
+            let more = size > self.member.log.size();
             self.peers.behind = more.then(|| (now, peer.to_string(), size));
         }
     }
@@ -513,7 +513,7 @@ impl Node {
     /// An entry to ask of a member whose tree covers it, drawn at random.
     fn audit(&self, size: u64) -> Next {
         let mut draw = [0u8; 8];
-        let known = size.min(self.log.size());
+        let known = size.min(self.member.log.size());
         if known == 0 || getrandom::fill(&mut draw).is_err() {
             return Next::Done;
         }

@@ -92,7 +92,7 @@ impl RunLocal {
 impl Node {
     /// Whether this node may take a step in a run now; the reason if not. Fails closed.
     pub(crate) fn may_start(&self, id: &str, number: u32, now: i64) -> Result<(), String> {
-        if let Some(why) = &self.halted {
+        if let Some(why) = &self.member.halted {
             return Err(format!("the node has halted: {why}"));
         }
         if self.stopped {

@@ -258,6 +258,14 @@ impl Store {
         Ok(self.meta(key)?.and_then(|v| String::from_utf8(v).ok()))
     }
 
+    /// All values as text whose names begin so.
+    pub fn meta_texts(&self, prefix: &str) -> Result<Vec<(String, String)>, NodeError> {
+        let mut query =
+            self.db.prepare("select key, cast(value as text) from meta where substr(key, 1, length(?1)) = ?1")?;
+        let rows = query.query_map([prefix], |r| Ok((r.get(0)?, r.get(1)?)))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
     /// Writes a value.
     pub fn set_meta(&self, key: &str, value: &[u8]) -> Result<(), NodeError> {
         self.run("insert or replace into meta values(?1, ?2)", params![key, value])?;
@@ -275,6 +283,12 @@ impl Store {
                 .execute([checkpoint.as_bytes()])?;
             Ok(())
         })
+    }
+
+    /// Lets go of the entries from index `size` on.
+    pub fn cut_entries(&self, size: u64) -> Result<(), NodeError> {
+        self.run("delete from entries where idx >= ?1", params![i64::try_from(size).unwrap_or(i64::MAX)])?;
+        Ok(())
     }
 
     /// All entries in order.

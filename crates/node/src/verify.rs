@@ -330,7 +330,7 @@ impl Node {
     /// Recomputes what this node holds: entries, root, cosignatures, state, every gate.
     pub(crate) fn record_verify(&self) -> Result<Reply, NodeError> {
         let size = usize::try_from(self.watermark()).unwrap_or(usize::MAX);
-        let entries = self.log.entries().get(..size).unwrap_or(&[]);
+        let entries = self.member.log.entries().get(..size).unwrap_or(&[]);
         let (state, gates) = refold(entries)?;
         let again = state.digest()?;
         let here = self.state.digest()?;
@@ -341,12 +341,12 @@ impl Node {
             broken.push(format!("state folded again is {again}, in use is {here}"));
         }
         let kept = self.store.entries()?;
-        let same = kept.len() == self.log.entries().len()
-            && kept.iter().zip(self.log.entries()).all(|(bytes, e)| *bytes == e.to_bytes());
+        let same = kept.len() == self.member.log.entries().len()
+            && kept.iter().zip(self.member.log.entries()).all(|(bytes, e)| *bytes == e.to_bytes());
         if !same {
             broken.push("the entries kept differ from those in use".into());
         }
-        let Some(evidence) = &self.in_force else {
+        let Some(evidence) = &self.member.in_force else {
             return Ok(Reply::no("nothing is in force yet", json!({ "valid": false, "size": self.size() })));
         };
         let data = json!({
@@ -386,10 +386,10 @@ impl Node {
                 "found no study `{study}` on the record; `comity study list` shows them"
             )));
         }
-        let Some(evidence) = &self.in_force else {
+        let Some(evidence) = &self.member.in_force else {
             return Err(NodeError::Input("nothing is in force yet".into()));
         };
-        let entries: Vec<Vec<u8>> = self.log.in_force(evidence).iter().map(Entry::to_bytes).collect();
+        let entries: Vec<Vec<u8>> = self.member.log.in_force(evidence).iter().map(Entry::to_bytes).collect();
         let bundle = Bundle::export(
             study,
             entries,

@@ -116,9 +116,9 @@ impl Node {
         let mut data = json!({
             "member": self.me(), "federation": self.charter.federation, "charter": self.charter_digest.to_string(),
             "in_force": self.state.in_force(), "unsigned": unsigned, "size": self.size(), "watermark": self.watermark(),
-            "watermark_age_ms": age, "state": digest.to_string(), "stopped": self.stopped, "halted": self.halted,
+            "watermark_age_ms": age, "state": digest.to_string(), "stopped": self.stopped, "halted": self.member.halted,
             "paused": self.paused, "evidence": evidence,
-            "quorum": self.log.roster().quorum(), "members": self.charter.members.len(),
+            "quorum": self.member.log.roster().quorum(), "members": self.charter.members.len(),
             "hub": self.config.hub, "proxy": self.config.proxy.as_ref().map(ToString::to_string),
         });
         if let (Some(data), serde_json::Value::Object(peers)) = (data.as_object_mut(), peers) {
@@ -137,7 +137,7 @@ impl Node {
             self.size(),
             self.watermark(),
             age / 1000,
-            self.log.roster().quorum(),
+            self.member.log.roster().quorum(),
             self.charter.members.len(),
             digest,
         );
@@ -148,17 +148,17 @@ impl Node {
         if self.stopped {
             let _ = writeln!(text, "  STOPPED by its operator");
         }
-        if let Some(why) = &self.halted {
+        if let Some(why) = &self.member.halted {
             let _ = writeln!(text, "  HALTED: {why}");
         }
         for e in &evidence {
             let _ = writeln!(text, "  evidence     from {}: {}", e.from, e.what);
         }
-        Ok(if self.halted.is_some() { Reply::no(text, data) } else { Reply::yes(text, data) })
+        Ok(if self.member.halted.is_some() { Reply::no(text, data) } else { Reply::yes(text, data) })
     }
 
     fn statement(&self, id: &str) -> Result<Reply, NodeError> {
-        let found = self.log.entries().iter().position(|e| e.signed.id().to_string() == id);
+        let found = self.member.log.entries().iter().position(|e| e.signed.id().to_string() == id);
         let Some(index) = found else {
             let waiting = self.store.keeps(id)?;
             let text = if waiting { "waiting for the hub" } else { "not in the record" };
@@ -670,7 +670,7 @@ impl Node {
         let mut text = String::new();
         let mut rows = Vec::new();
         let skip = usize::try_from(from).unwrap_or(usize::MAX);
-        for (index, entry) in self.log.entries().iter().enumerate().skip(skip) {
+        for (index, entry) in self.member.log.entries().iter().enumerate().skip(skip) {
             let s = entry.signed.statement();
             let status = match self.state.statuses.get(index) {
                 None => "pending".to_string(),
@@ -690,7 +690,7 @@ impl Node {
 
     fn record_show(&self, index: u64) -> Result<Reply, NodeError> {
         let at = usize::try_from(index).unwrap_or(usize::MAX);
-        let Some(entry) = self.log.entries().get(at) else {
+        let Some(entry) = self.member.log.entries().get(at) else {
             return Err(NodeError::Input(format!(
                 "found no entry {index}, expected one below {}",
                 self.size()

@@ -355,6 +355,12 @@ pub struct Cosigned {
     pub term: u32,
 }
 
+/// A place in a log, made by [`Log::mark`].
+pub struct Mark {
+    size: u64,
+    roster: Roster,
+}
+
 /// A member's mirror of the log: entries, tree and roster, which never disagree.
 #[derive(Clone, Default)]
 pub struct Log {
@@ -394,6 +400,19 @@ impl Log {
         self.tree.append(leaf);
         self.entries.push(entry);
         Ok(index)
+    }
+
+    /// Where the log is now, to go back to.
+    pub fn mark(&self) -> Mark {
+        Mark { size: self.size(), roster: self.roster.clone() }
+    }
+
+    /// Goes back to where the log was.
+    pub fn roll_back(&mut self, mark: Mark) {
+        self.entries.truncate(usize::try_from(mark.size).unwrap_or(usize::MAX));
+        self.tree.truncate(mark.size);
+        self.voids.split_off(&mark.size);
+        self.roster = mark.roster;
     }
 
     /// Cuts the log back to its first `size` entries; gives those that were cut off.

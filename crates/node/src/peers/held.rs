@@ -54,14 +54,14 @@ impl Node {
     fn is_recorded(&self, id: &Digest) -> bool {
         let above = usize::try_from(self.state.size).unwrap_or(usize::MAX);
         self.state.seen.contains(id)
-            || self.log.entries().get(above..).is_some_and(|new| new.iter().any(|e| e.signed.id() == *id))
+            || self.member.log.entries().get(above..).is_some_and(|new| new.iter().any(|e| e.signed.id() == *id))
     }
 
     /// Whether the roster here would take it as the next entry.
     pub(crate) fn would_stand(&self, signed: &SignedStatement, now: i64) -> bool {
         // Sign-offs travel beside the log.
         signed.statement().r#type != SIGN_OFF
-            && self.log.roster().after(self.log.size(), &Entry::new(now, signed.clone())).is_ok()
+            && self.member.log.roster().after(self.member.log.size(), &Entry::new(now, signed.clone())).is_ok()
     }
 
     /// Holds a member's statement until it is in the record.
@@ -150,7 +150,7 @@ impl Node {
         if signed.frame().kind != "stop" {
             return Ok(Err(format!("a frame `{}`, expected a stop", signed.frame().kind)));
         }
-        let key = self.log.roster().keys(&signed.frame().from).map(|m| m.sign);
+        let key = self.member.log.roster().keys(&signed.frame().from).map(|m| m.sign);
         let verified = key.map(|key| signed.verify(&key));
         if !matches!(verified, Some(Ok(()))) {
             return Ok(Err("a stop that is not signed by the member that it names".into()));
@@ -257,7 +257,7 @@ impl Node {
             // Organisations, not seats; this one counts.
             let mut who: BTreeSet<String> = with.iter().map(|id| self.operator(id)).collect();
             who.insert(self.operator(self.me()));
-            let enough = who.len() > self.log.roster().f as usize;
+            let enough = who.len() > self.member.log.roster().f as usize;
             if since < before && enough && !self.is_recorded(&digest) && self.would_stand(&signed, now) {
                 let statement = signed.statement();
                 let (author, kind) = (statement.issuer.clone(), statement.r#type.clone());

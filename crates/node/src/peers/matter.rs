@@ -17,7 +17,7 @@ use wire::api::PROMISE;
 impl Node {
     /// The hub's term, in which its word counts.
     pub(crate) fn term(&self) -> u64 {
-        u64::from(self.log.roster().term)
+        u64::from(self.member.log.roster().term)
     }
 
     /// Takes the hub's receipt for a statement. One that does not hold is no promise, and is kept against it.
@@ -88,7 +88,12 @@ impl Node {
         let mut late = Ok(());
         for bytes in self.store.open_receipts()? {
             let Ok(receipt) = record::canon::from_bytes::<Receipt>(&bytes) else { continue };
-            let entry = usize::try_from(receipt.index).ok().and_then(|i| self.log.entries().get(i));
+            if receipt.verify(&self.hub_key()).is_err() {
+                // What the hub of an earlier term promised does not bind this one; the statement is handed in again.
+                self.store.drop_receipt(&receipt.id.to_string(), receipt.index)?;
+                continue;
+            }
+            let entry = usize::try_from(receipt.index).ok().and_then(|i| self.member.log.entries().get(i));
             match entry.filter(|_| receipt.index < size) {
                 Some(e) if e.signed.id() == receipt.id && e.time == receipt.time => {
                     self.store.receipt_kept(&receipt.id.to_string(), receipt.index)?;
@@ -116,7 +121,7 @@ impl Node {
             receipt: receipt.clone(),
             checkpoint: self.clean(&note),
             found: String::from_utf8(entry.to_bytes()).unwrap_or_default(),
-            proof: self.log.tree().prove_inclusion(receipt.index, size).map_err(wrong)?,
+            proof: self.member.log.tree().prove_inclusion(receipt.index, size).map_err(wrong)?,
         };
         self.convict(claim, now)
     }
@@ -124,7 +129,7 @@ impl Node {
     /// The promised time has passed: a proof, once more than f members have cosigned the log without it since.
     fn overdue(&self, receipt: &Receipt, now: i64) -> Result<(), NodeError> {
         let Some(note) = self.own_note()? else { return Ok(()) };
-        let (roster, size) = (self.log.roster(), note.checkpoint().size());
+        let (roster, size) = (self.member.log.roster(), note.checkpoint().size());
         let enough = late_cosigners(&note, receipt, roster).len() > faults(roster, size);
         if !enough || size > receipt.index {
             return Ok(());
@@ -134,14 +139,14 @@ impl Node {
     }
 
     fn clean(&self, note: &record::SignedCheckpoint) -> String {
-        cleaned(note, self.log.roster()).to_note()
+        cleaned(note, self.member.log.roster()).to_note()
     }
 
     /// What changed members, keys or the hub since the charter.
     fn changes(&self) -> Vec<Changed> {
-        let entries = (0u64..).zip(self.log.entries()).filter(|(index, e)| {
+        let entries = (0u64..).zip(self.member.log.entries()).filter(|(index, e)| {
             let kind = e.signed.statement().r#type.as_str();
-            Roster::reads(kind) && kind != record::roster::PROPOSE && !self.log.voids().contains_key(index)
+            Roster::reads(kind) && kind != record::roster::PROPOSE && !self.member.log.voids().contains_key(index)
         });
         let text = |e: &Entry| String::from_utf8(e.to_bytes()).unwrap_or_default();
         entries.map(|(index, e)| Changed { entry: text(e), index }).collect()
@@ -181,7 +186,7 @@ impl Node {
         if proof.who == "hub" {
             proof.term == self.term()
         } else {
-            self.log.roster().keys(&proof.who).is_some()
+            self.member.log.roster().keys(&proof.who).is_some()
         }
     }
 

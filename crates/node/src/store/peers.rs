@@ -177,6 +177,12 @@ impl Store {
         Ok(added == 1)
     }
 
+    /// Forgets a promise.
+    pub fn drop_receipt(&self, id: &str, index: u64) -> Result<(), NodeError> {
+        self.run("delete from receipts where id = ?1 and idx = ?2", params![id, index as i64])?;
+        Ok(())
+    }
+
     /// All proofs, oldest first.
     pub fn proofs(&self) -> Result<Vec<Proof>, NodeError> {
         let mut query =

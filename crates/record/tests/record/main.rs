@@ -6,6 +6,7 @@ mod canonical;
 mod evidence;
 mod federation;
 mod golden;
+mod handover;
 mod hostile;
 mod logs;
 mod rosters;
