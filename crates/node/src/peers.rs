@@ -120,7 +120,8 @@ impl Node {
 
     /// Whether a member runs the hub.
     fn runs_hub(&self, id: &str) -> bool {
-        let hub = self.member.log.roster().hub.as_ref().map_or(&self.charter.hub.operator, |hub| &hub.operator);
+        let hub =
+            self.member.log.roster().hub.as_ref().map_or(&self.charter.hub.operator, |hub| &hub.operator);
         hub == id || *hub == self.operator(id)
     }
 
@@ -215,7 +216,8 @@ impl Node {
     /// The latest checkpoints here, for another member.
     pub fn peer_checkpoints(&self) -> Result<Checkpoints, NodeError> {
         self.store.flush()?;
-        let own = self.own_note()?.filter(|note| note.cosigners(self.member.log.roster()).contains(self.me()));
+        let own =
+            self.own_note()?.filter(|note| note.cosigners(self.member.log.roster()).contains(self.me()));
         Ok(Checkpoints {
             cosigned: own.map(|note| note.to_note()),
             in_force: self.member.in_force.as_ref().map(|f| f.checkpoint().to_note()),

@@ -54,14 +54,24 @@ impl Node {
     fn is_recorded(&self, id: &Digest) -> bool {
         let above = usize::try_from(self.state.size).unwrap_or(usize::MAX);
         self.state.seen.contains(id)
-            || self.member.log.entries().get(above..).is_some_and(|new| new.iter().any(|e| e.signed.id() == *id))
+            || self
+                .member
+                .log
+                .entries()
+                .get(above..)
+                .is_some_and(|new| new.iter().any(|e| e.signed.id() == *id))
     }
 
     /// Whether the roster here would take it as the next entry.
     pub(crate) fn would_stand(&self, signed: &SignedStatement, now: i64) -> bool {
         // Sign-offs travel beside the log.
         signed.statement().r#type != SIGN_OFF
-            && self.member.log.roster().after(self.member.log.size(), &Entry::new(now, signed.clone())).is_ok()
+            && self
+                .member
+                .log
+                .roster()
+                .after(self.member.log.size(), &Entry::new(now, signed.clone()))
+                .is_ok()
     }
 
     /// Holds a member's statement until it is in the record.

@@ -146,7 +146,9 @@ impl Node {
     fn changes(&self) -> Vec<Changed> {
         let entries = (0u64..).zip(self.member.log.entries()).filter(|(index, e)| {
             let kind = e.signed.statement().r#type.as_str();
-            Roster::reads(kind) && kind != record::roster::PROPOSE && !self.member.log.voids().contains_key(index)
+            Roster::reads(kind)
+                && kind != record::roster::PROPOSE
+                && !self.member.log.voids().contains_key(index)
         });
         let text = |e: &Entry| String::from_utf8(e.to_bytes()).unwrap_or_default();
         entries.map(|(index, e)| Changed { entry: text(e), index }).collect()
