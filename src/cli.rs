@@ -486,14 +486,20 @@ fn dispatch(noun: Noun, json: bool) -> Result<Option<Reply>, NodeError> {
 /// The charter's digest as given from outside.
 fn pin(charter: Option<&str>) -> Result<Option<record::Digest>, NodeError> {
     let Some(text) = charter else { return Ok(None) };
-    // A file that holds the digest does as well, so that it need not be typed.
+    // A file that holds the digest, or the charter itself, does as well, so that it need not be typed.
     let text = match std::fs::read_to_string(text) {
         Ok(content) => content.trim().to_string(),
         Err(_) => text.to_string(),
     };
-    let expected = "expected 64 hexadecimal characters or a file that holds them";
-    let digest = text.parse();
-    digest.map(Some).map_err(|_| NodeError::Input(format!("--charter: found `{text}`, {expected}")))
+    if let Ok(charter) = charter::Charter::parse("--charter", &text) {
+        return Ok(Some(charter.digest()?));
+    }
+    let expected = "expected 64 hexadecimal characters, or a file that holds them or the charter";
+    let digest = text.parse::<record::Digest>();
+    digest.map(Some).map_err(|_| {
+        let found: String = text.chars().take(80).collect();
+        NodeError::Input(format!("--charter: found `{found}`, {expected}"))
+    })
 }
 
 fn bundle_verify(file: &Path, charter: Option<&str>) -> Result<Reply, NodeError> {
