@@ -66,6 +66,9 @@ struct Seen {
     note: SignedCheckpoint,
 }
 
+/// Entries, with the signed word of who gives them.
+pub type Given = (Attested, Vec<Vec<u8>>);
+
 /// What to ask a member next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
@@ -235,7 +238,7 @@ impl Node {
     }
 
     /// Some of the entries `from..to` here, with this node's signed word on them; nothing when there are fewer.
-    pub fn peer_entries(&self, from: u64, to: u64) -> Result<Option<(Attested, Vec<Vec<u8>>)>, NodeError> {
+    pub fn peer_entries(&self, from: u64, to: u64) -> Result<Option<Given>, NodeError> {
         let Some(note) = self.own_note()? else { return Ok(None) };
         let (size, root) = (note.checkpoint().size(), note.checkpoint().root());
         if from >= to || to > size {
@@ -437,9 +440,9 @@ impl Node {
             return Ok(());
         }
         let last = self.member.log.entries().last().map(Entry::to_bytes);
-        let mut index = self.member.log.size().saturating_sub(u64::from(last.is_some()));
+        let first = self.member.log.size().saturating_sub(u64::from(last.is_some()));
         let row: Vec<&Vec<u8>> = last.iter().chain(entries).collect();
-        for pair in row.windows(2) {
+        for (index, pair) in (first..).zip(row.windows(2)) {
             let [before, after] = pair else { break };
             let stamp = |bytes: &[u8]| Entry::from_bytes(bytes).ok().map(|e| e.time);
             let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap_or_default();
@@ -458,7 +461,6 @@ impl Node {
                 };
                 return self.convict(claim, now);
             }
-            index += 1;
         }
         Ok(())
     }

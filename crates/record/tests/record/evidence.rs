@@ -66,12 +66,10 @@ fn convicts(claim: Claim, who: &str, whose: &SecretKey) -> Guilt {
     assert_eq!(read.verify(None).unwrap().pin, Pin::Unpinned);
     assert!(matches!(read.verify(Some(Digest::of(b"x"))), Err(EvidenceError::OtherCharter { .. })));
     for at in 0..bytes.len() {
-        for flip in [1u8 << (at % 7)] {
-            let mut changed = bytes.clone();
-            changed[at] ^= flip;
-            let verdict = Evidence::read(&changed).and_then(|e| e.verify(Some(pin())));
-            assert!(verdict.is_err(), "byte {at} changed by {flip} of {}", String::from_utf8_lossy(&bytes));
-        }
+        let mut changed = bytes.clone();
+        changed[at] ^= 1 << (at % 7);
+        let verdict = Evidence::read(&changed).and_then(|e| e.verify(Some(pin())));
+        assert!(verdict.is_err(), "byte {at} of {}", String::from_utf8_lossy(&bytes));
     }
     for cut in [0, 1, bytes.len() / 2, bytes.len() - 1] {
         assert!(Evidence::read(&bytes[..cut]).is_err());
