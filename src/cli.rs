@@ -55,6 +55,9 @@ enum Noun {
     /// An outside witness: it cosigns that a log only grew, and reads no entry.
     #[command(subcommand)]
     Witness(WitnessVerb),
+    /// Proofs that the hub or a member broke its word.
+    #[command(subcommand)]
+    Evidence(EvidenceVerb),
 }
 
 #[derive(Subcommand)]
@@ -173,6 +176,9 @@ enum NodeVerb {
     Serve {
         #[command(flatten)]
         at: At,
+        /// Where other members reach this node, `host:port` to listen on; as in the node's configuration if not given.
+        #[arg(long, value_name = "ADDR")]
+        peer_listen: Option<String>,
     },
     /// How the node stands.
     Status {
@@ -407,6 +413,21 @@ enum RecordVerb {
         #[arg(long, value_name = "FILE", required = true)]
         out: Option<PathBuf>,
     },
+    /// Checks the stored copy in a folder that no process serves, and names what is damaged: exit 0 clean, 1 damaged,
+    /// 2 could not look.
+    Fsck {
+        /// The folder of a node or a hub.
+        dir: PathBuf,
+        /// Another copy that names the exact byte: a node's or hub's folder, or a bundle.
+        #[arg(long, value_name = "DIR|BUNDLE")]
+        against: Option<PathBuf>,
+        /// Makes a damaged copy good again; what was cosigned, keys and what waits are never touched.
+        #[arg(long, requires = "from")]
+        rebuild: bool,
+        /// From which copy: a node's folder, a bundle, or `hub` for the hub that this node was joined with.
+        #[arg(long, requires = "rebuild", value_name = "DIR|BUNDLE|hub")]
+        from: Option<String>,
+    },
 }
 
 #[derive(Subcommand)]
@@ -422,20 +443,32 @@ enum ReceiptVerb {
         #[arg(long)]
         key: String,
     },
-    /// Checks the stored copy in a folder that no process serves, and names what is damaged: exit 0 clean, 1 damaged,
-    /// 2 could not look.
-    Fsck {
-        /// The folder of a node or a hub.
-        dir: PathBuf,
-        /// Another copy that names the exact byte: a node's or hub's folder, or a bundle.
-        #[arg(long, value_name = "DIR|BUNDLE")]
-        against: Option<PathBuf>,
-        /// Makes a damaged copy good again; what was cosigned, keys and what waits are never touched.
-        #[arg(long, requires = "from")]
-        rebuild: bool,
-        /// From which copy: a node's folder, a bundle, or `hub` for the hub that this node was joined with.
-        #[arg(long, requires = "rebuild", value_name = "DIR|BUNDLE|hub")]
-        from: Option<String>,
+}
+
+#[derive(Subcommand)]
+enum EvidenceVerb {
+    /// Lists what this node holds.
+    List {
+        #[command(flatten)]
+        at: At,
+    },
+    /// Writes one as a file that convicts before anyone.
+    Export {
+        #[command(flatten)]
+        at: At,
+        /// The beginning of its id.
+        id: String,
+        /// The file; `ID.evidence` by default.
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+    /// Verifies a file, offline.
+    Verify {
+        /// The file.
+        file: PathBuf,
+        /// The charter's digest, from a source that you trust.
+        #[arg(long)]
+        charter: Option<String>,
     },
 }
 
@@ -571,7 +604,7 @@ fn dispatch(noun: Noun, json: bool) -> Result<Option<Reply>, NodeError> {
                 call(&at.node, Command::RecordSnapshot { out: absolute(&out)? })?
             }
             RecordVerb::CheckSnapshot { file, charter } => {
-                let pin = pinned(charter.as_deref())?;
+                let pin = pin(charter.as_deref())?;
                 let bytes = std::fs::read(&file).map_err(|e| NodeError::io(&file, e))?;
                 node::attest::check_snapshot(&bytes, pin)
             }
@@ -597,6 +630,20 @@ fn dispatch(noun: Noun, json: bool) -> Result<Option<Reply>, NodeError> {
                 return Ok(None);
             }
         },
+        Noun::Evidence(verb) => match verb {
+            EvidenceVerb::List { at } => call(&at.node, Command::EvidenceList)?,
+            EvidenceVerb::Export { at, id, out } => {
+                let out = out.unwrap_or_else(|| PathBuf::from(format!("{id}.evidence")));
+                let out =
+                    std::path::absolute(&out).map_err(|e| NodeError::io(&out, e))?.display().to_string();
+                call(&at.node, Command::EvidenceExport { id, out })?
+            }
+            EvidenceVerb::Verify { file, charter } => {
+                let pin = pin(charter.as_deref())?;
+                let bytes = std::fs::read(&file).map_err(|e| NodeError::io(&file, e))?;
+                node::peers::matter::verify_evidence(&bytes, pin)
+            }
+        },
     };
     Ok(Some(reply))
 }
@@ -609,32 +656,36 @@ fn absolute(file: &Path) -> Result<String, NodeError> {
 fn file_verify(file: &Path, charter: Option<&str>) -> Result<Reply, NodeError> {
     let bytes = std::fs::read(file).map_err(|e| NodeError::io(file, e))?;
     if charter::proof::is_study_proof(&bytes) {
-        return Ok(node::attest::verify_proof(&bytes, pinned(charter)?));
+        return Ok(node::attest::verify_proof(&bytes, pin(charter)?));
+    }
+    let begins = |format: &str| bytes.windows(format.len()).any(|w| w == format.as_bytes());
+    if bytes.first() == Some(&b'{') && bytes.len() < (1 << 24) && begins(record::evidence::FORMAT) {
+        return Ok(node::peers::matter::verify_evidence(&bytes, pin(charter)?));
     }
     bundle_verify(file, charter)
 }
 
-/// The digest given with `--charter`, as it is or in a file.
-fn pinned(charter: Option<&str>) -> Result<Option<record::Digest>, NodeError> {
-    Ok(match charter {
-        None => None,
-        Some(text) => {
-            // A file that holds the digest does as well, so that it need not be typed.
-            let text = match std::fs::read_to_string(text) {
-                Ok(content) => content.trim().to_string(),
-                Err(_) => text.to_string(),
-            };
-            let expected = "expected 64 hexadecimal characters or a file that holds them";
-            Some(
-                text.parse()
-                    .map_err(|_| NodeError::Input(format!("--charter: found `{text}`, {expected}")))?,
-            )
-        }
+/// The charter's digest as given from outside.
+fn pin(charter: Option<&str>) -> Result<Option<record::Digest>, NodeError> {
+    let Some(text) = charter else { return Ok(None) };
+    // A file that holds the digest, or the charter itself, does as well, so that it need not be typed.
+    let text = match std::fs::read_to_string(text) {
+        Ok(content) => content.trim().to_string(),
+        Err(_) => text.to_string(),
+    };
+    if let Ok(charter) = charter::Charter::parse("--charter", &text) {
+        return Ok(Some(charter.digest()?));
+    }
+    let expected = "expected 64 hexadecimal characters, or a file that holds them or the charter";
+    let digest = text.parse::<record::Digest>();
+    digest.map(Some).map_err(|_| {
+        let found: String = text.chars().take(80).collect();
+        NodeError::Input(format!("--charter: found `{found}`, {expected}"))
     })
 }
 
 fn bundle_verify(file: &Path, charter: Option<&str>) -> Result<Reply, NodeError> {
-    let pin = pinned(charter)?;
+    let pin = pin(charter)?;
     let bytes = std::fs::read(file).map_err(|e| NodeError::io(file, e))?;
     if bytes.first() != Some(&b'{') {
         let start: String = String::from_utf8_lossy(&bytes).chars().take(16).collect();
@@ -664,7 +715,8 @@ fn node_verb(verb: NodeVerb) -> Result<Option<Reply>, NodeError> {
     let reply = match verb {
         NodeVerb::Init { at, id, name, jurisdiction, control } => {
             let control = control.unwrap_or_else(|| name.clone());
-            let config = Config { id, name, jurisdiction, control, hub: None, proxy: None };
+            let config =
+                Config { id, name, jurisdiction, control, hub: None, peer_listen: None, proxy: None };
             let fragment = node::config::init(&at.node, &config)?;
             Reply::yes(fragment.clone(), serde_json::json!({ "member": config.id, "charter_part": fragment }))
         }
@@ -673,8 +725,9 @@ fn node_verb(verb: NodeVerb) -> Result<Option<Reply>, NodeError> {
             let reply = join::node_join(&at.node, &charter, &hub, proxy.as_deref())?;
             join::keep_snapshot(&at.node, from, reply)?
         }
-        NodeVerb::Serve { at } => {
-            runtime()?.block_on(node::service::serve(&at.node, join::interrupted()))?;
+        NodeVerb::Serve { at, peer_listen } => {
+            let serving = node::service::serve_on(&at.node, peer_listen.as_deref(), join::interrupted());
+            runtime()?.block_on(serving)?;
             return Ok(None);
         }
         NodeVerb::Status { at } => call(&at.node, Command::Status)?,

@@ -227,6 +227,7 @@ impl Demo {
                 jurisdiction: jurisdiction.into(),
                 control: format!("{name}, own premises"),
                 hub: None,
+                peer_listen: None,
                 proxy: None,
             };
             parts.push_str(&node::config::init(&self.node(id), &config)?);

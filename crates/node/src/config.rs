@@ -20,6 +20,10 @@ pub struct Config {
     /// Where the hub answers, `host:port`; set by `node join`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hub: Option<String>,
+    /// Where other members reach this node, `host:port` to listen on; without it the node answers nobody but its own
+    /// people. The charter says under which address they find it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer_listen: Option<String>,
     /// The HTTP proxy on the way there, `http://host:port` or `http://user:password@host:port`; set by `node join`.
     /// Without it the node connects directly, whatever the environment says.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "proxy")]
@@ -136,6 +140,7 @@ mod tests {
             jurisdiction: "GB".into(),
             control: "Unit".into(),
             hub: Some("hub.example:7400".into()),
+            peer_listen: None,
             proxy: proxy.map(|text| Proxy::parse(text).unwrap()),
         }
     }

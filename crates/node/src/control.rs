@@ -120,6 +120,15 @@ pub enum Command {
         /// Where to write it.
         out: String,
     },
+    /// Proofs that a party broke its word.
+    EvidenceList,
+    /// One of them, as a file.
+    EvidenceExport {
+        /// The beginning of its id.
+        id: String,
+        /// Where to write it.
+        out: String,
+    },
     /// The study's bundle.
     BundleExport {
         /// The study.

@@ -78,6 +78,8 @@ pub struct Node {
     pub(crate) library: policy::Library,
     /// Frames accepted, so that a repeat is named.
     pub(crate) ledger: wire::Ledger,
+    /// What other members show and say beside the record.
+    pub(crate) peers: crate::peers::PeerState,
 }
 
 impl Node {
@@ -138,10 +140,12 @@ impl Node {
             memo: Default::default(),
             library: policy::Library::embedded()?,
             ledger: wire::Ledger::default(),
+            peers: Default::default(),
         };
         node.said = node.store.said()?.into_iter().map(|(name, id, time)| (name, (id, time))).collect();
         node.begin_from_snapshot()?;
         node.load()?;
+        node.hear_held()?;
         Ok(node)
     }
 
@@ -176,6 +180,7 @@ impl Node {
         if !lines.is_empty() {
             point("cosigned, not kept", "");
         }
+        self.keep_lines(&lines)?;
         self.store.flush()?;
         if !lines.is_empty() {
             point("cosigned and kept, not handed in", "");
@@ -196,7 +201,10 @@ impl Node {
     /// Statements to hand to the hub. One that is in the record is forgotten; one that is not is handed in again.
     pub fn queued(&self, now: i64) -> Result<Vec<(String, Vec<u8>)>, NodeError> {
         self.store.flush()?;
-        self.store.queued(now.saturating_sub(RETRY), now)
+        let again = now.saturating_sub(RETRY);
+        let mut queued = self.store.queued(again, now)?;
+        queued.extend(self.store.held_queued(again, now)?);
+        Ok(queued)
     }
 
     /// The hub has promised the statement, or refused it. A refused stop, pause or revocation is tried again for
@@ -204,10 +212,16 @@ impl Node {
     pub fn answered(&mut self, id: &str, refusal: Option<&str>, now: i64) -> Result<(), NodeError> {
         let Some(why) = refusal else {
             self.point_of(id, "promised, not noted");
+            self.store.held_tried(id, now)?;
             return self.store.tried(id, true, now);
         };
         self.keep_evidence("hub", &format!("statement {id} refused: {why}"), &[], now)?;
-        if self.protects(id)? { self.store.tried(id, false, now) } else { self.store.dequeue(id) }
+        if self.protects(id)? || self.is_still_held(id, now)? {
+            self.store.held_tried(id, now)?;
+            self.store.tried(id, false, now)
+        } else {
+            self.store.dequeue(id)
+        }
     }
 
     /// Whether a statement that waits is a stop, a pause or a yes taken back.

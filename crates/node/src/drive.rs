@@ -33,6 +33,7 @@ impl Node {
         }
         self.publish_floor(now)?;
         self.attest(now)?;
+        self.forget_holders()?;
         // Once a stop is on the record, the record says how long it holds.
         let seen = &self.state.seen;
         let waited = !self.heard_stops.is_empty();
@@ -224,6 +225,11 @@ impl Node {
             frames.push((egress, u32::from_be_bytes([a, b, c, d]), signed.bytes().to_vec()));
         }
         self.store.note_sent(&frames, None)?;
+        // Also past the hub, to those who have an endpoint of their own.
+        let endpoints = self.endpoints();
+        for (egress, _, bytes) in frames.iter().filter(|(egress, ..)| endpoints.contains_key(&egress.to)) {
+            self.store.add_stop(&egress.to, &statement.to_string(), bytes)?;
+        }
         Ok(())
     }
 
@@ -231,6 +237,11 @@ impl Node {
     /// that this node has a use for are kept for a restart.
     pub fn mail(&mut self, seq: u64, bytes: &[u8], now: i64) -> Result<(), NodeError> {
         self.store.set_mail_cursor(seq)?;
+        self.take_frame(bytes, now)
+    }
+
+    /// A frame, whichever way it came.
+    pub(crate) fn take_frame(&mut self, bytes: &[u8], now: i64) -> Result<(), NodeError> {
         let Some(frame) = self.checked(bytes, now)? else { return Ok(()) };
         point("frame heard, not kept", &frame.kind);
         if self.expected(&frame) {

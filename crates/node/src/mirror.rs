@@ -111,6 +111,10 @@ impl Node {
     }
 
     fn cosign(&mut self, checkpoint: &SignedCheckpoint, now: i64) -> Result<(), NodeError> {
+        if let Err(why) = Node::may_cosign(self, checkpoint.checkpoint().size(), now) {
+            tracing::warn!(why, "not cosigned");
+            return Ok(());
+        }
         // A hub that promised a statement and leaves it out gets no more cosignatures from its author.
         let overdue = self.store.overdue(now.saturating_sub(OVERDUE))?;
         if let Some(id) = overdue.first() {

@@ -2,6 +2,7 @@
 
 use crate::control::{Command, Reply};
 use crate::core::Node;
+use crate::peers::line;
 use crate::{NodeError, now_ms};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::{Notify, oneshot, watch};
 use wire::point::point;
 use wire::{HubClient, TlsIdentity, WireError};
@@ -25,7 +26,7 @@ type Job = Box<dyn FnOnce(&mut Node) + Send>;
 
 /// A handle to the thread that owns the node.
 #[derive(Clone)]
-struct Actor {
+pub(crate) struct Actor {
     jobs: mpsc::Sender<Job>,
 }
 
@@ -76,7 +77,7 @@ impl Actor {
     }
 
     /// Runs a function on the node and gives its result.
-    async fn ask<T: Send + 'static>(
+    pub(crate) async fn ask<T: Send + 'static>(
         &self,
         f: impl FnOnce(&mut Node) -> T + Send + 'static,
     ) -> Result<T, NodeError> {
@@ -119,11 +120,25 @@ pub(crate) fn in_use(dir: &Path) -> NodeError {
 
 /// Serves a node until `stop` resolves.
 pub async fn serve(dir: &Path, stop: impl Future<Output = ()>) -> Result<(), NodeError> {
+    serve_on(dir, None, stop).await
+}
+
+/// Serves a node until `stop` resolves. Other members reach it at `peers` (host:port to listen on), or where its
+/// configuration says; else they do not.
+pub async fn serve_on(
+    dir: &Path,
+    peers: Option<&str>,
+    stop: impl Future<Output = ()>,
+) -> Result<(), NodeError> {
     let _lock = lock(dir)?.ok_or_else(|| in_use(dir))?;
     let mut node = Node::open(dir)?;
     let ((addr, hub_key), proxy) = (node.hub()?, node.config.proxy.clone());
     let identity = TlsIdentity::from_seed(&node.keys().tls_seed())?;
     let client = HubClient::through(&identity, &addr, hub_key, proxy.as_ref())?;
+    let peers = match peers.map(str::to_owned).or_else(|| node.config.peer_listen.clone()) {
+        Some(addr) => Some(listen(&addr).await?),
+        None => None,
+    };
     node.reread_mail(now_ms())?;
     point("opened", "");
 
@@ -137,6 +152,12 @@ pub async fn serve(dir: &Path, stop: impl Future<Output = ()>) -> Result<(), Nod
     let (end, ended) = oneshot::channel();
     let actor = Actor::start(node, wake.clone(), withdrawn, end)?;
     let control = tokio::spawn(control(listener, actor.clone()));
+    let lines = line::Lines::new(identity.clone(), proxy);
+    let watching = tokio::spawn(line::watch(lines.clone(), actor.clone()));
+    let telling = tokio::spawn(line::stops(lines, actor.clone(), withdrawals.clone()));
+    let (ending, ended_peers) = watch::channel(false);
+    let answering =
+        peers.map(|listener| tokio::spawn(line::serve(listener, identity, actor.clone(), ended_peers)));
     let outbound = tokio::spawn(outbound(client.clone(), actor.clone(), wake, withdrawals));
     let inbound = tokio::spawn(inbound(client, actor.clone()));
     let result = tokio::select! {
@@ -146,8 +167,22 @@ pub async fn serve(dir: &Path, stop: impl Future<Output = ()>) -> Result<(), Nod
     control.abort();
     outbound.abort();
     inbound.abort();
+    watching.abort();
+    telling.abort();
+    ending.send_replace(true);
+    if let Some(answering) = answering {
+        answering.abort();
+    }
     let _ = std::fs::remove_file(&path);
     result
+}
+
+/// Listens for other members, and says where.
+async fn listen(addr: &str) -> Result<TcpListener, NodeError> {
+    let failed = |e| NodeError::Input(format!("cannot listen for members on `{addr}`: {e}"));
+    let listener = TcpListener::bind(addr).await.map_err(failed)?;
+    tracing::info!("members reach this node on {}", listener.local_addr().map_err(failed)?);
+    Ok(listener)
 }
 
 async fn control(listener: UnixListener, actor: Actor) {
@@ -226,15 +261,19 @@ async fn flush(
                 actor.ask(move |node| node.point_of(&id, "kept, not handed in")).await?;
             }
             let refusal = match client.submit_bytes(bytes.clone()).await {
-                Ok(_) => None,
+                Ok(receipt) => {
+                    let id = id.clone();
+                    actor.ask(move |node| node.promised(&id, &receipt, now_ms())).await??;
+                    continue;
+                }
                 Err(WireError::Refused { status, .. }) if status == 429 || status >= 500 => {
                     return Err(NodeError::Input("the hub asks to wait".into()));
                 }
                 Err(e) if e.is_transient() => return Err(e.into()),
-                Err(e) => Some(e.to_string()),
+                Err(e) => e.to_string(),
             };
             let id = id.clone();
-            actor.ask(move |node| node.answered(&id, refusal.as_deref(), now_ms())).await??;
+            actor.ask(move |node| node.answered(&id, Some(&refusal), now_ms())).await??;
         }
         let (before, frames) = actor.ask(|node| (node.withdrawals(), node.undelivered())).await?;
         let frames = frames?;
@@ -307,13 +346,13 @@ async fn fetch(client: &HubClient, actor: &Actor) -> Result<(), NodeError> {
     if let Some(note) = news.checkpoint {
         if news.size > have.size {
             let entries = client.entries(have.size, news.size).await?;
-            actor.ask(move |node| node.extend(&note, &entries, now_ms())).await??;
+            actor.ask(move |node| taken(node, &note, &entries)).await??;
         } else {
-            actor.ask(move |node| node.sealed(&note, now_ms())).await??;
+            actor.ask(move |node| shown(node, &note)).await??;
         }
     }
     if let Some(note) = news.sealed_checkpoint {
-        actor.ask(move |node| node.sealed(&note, now_ms())).await??;
+        actor.ask(move |node| shown(node, &note)).await??;
     }
     if news.mail > have.mail {
         // Mail that came after this answer may speak of what the record does not tell here yet: next time.
@@ -323,6 +362,24 @@ async fn fetch(client: &HubClient, actor: &Actor) -> Result<(), NodeError> {
         }
     }
     Ok(())
+}
+
+/// Takes in what the hub gives; what is refused is looked at for what it proves.
+fn taken(node: &mut Node, note: &str, entries: &[Vec<u8>]) -> Result<(), NodeError> {
+    let result = node.extend(note, entries, now_ms());
+    if result.is_err() {
+        node.examine(note, entries, now_ms())?;
+    }
+    result
+}
+
+/// Takes a checkpoint of what is here already, after a look at whether it is one.
+fn shown(node: &mut Node, note: &str) -> Result<(), NodeError> {
+    let result = node.sealed(note, now_ms());
+    if result.is_err() {
+        node.examine(note, &[], now_ms())?;
+    }
+    result
 }
 
 /// Sends a command to a running node; without one, opens the folder and answers from there. Another command that is

@@ -3,6 +3,10 @@
 //! Promise: when a method returns, what it wrote survives a crash. What is sent to others (cosignatures,
 //! contributions, openings) is written here before it leaves, and is only ever resent verbatim (A9).
 
+mod peers;
+
+pub use peers::{HeldRow, Proof};
+
 use crate::NodeError;
 use rusqlite::{Connection, OptionalExtension, params};
 use std::os::unix::fs::OpenOptionsExt;
@@ -120,6 +124,7 @@ impl Store {
         db.pragma_update(None, "journal_mode", "WAL")?;
         db.pragma_update(None, "synchronous", "FULL")?;
         db.execute_batch(SCHEMA)?;
+        db.execute_batch(peers::SCHEMA)?;
         crate::private(path)?;
         let store = Store::over(db);
         // A process that died after it erased keys may have left them in the log.
@@ -143,6 +148,7 @@ impl Store {
     pub fn in_memory() -> Result<Store, NodeError> {
         let db = Connection::open_in_memory()?;
         db.execute_batch(SCHEMA)?;
+        db.execute_batch(peers::SCHEMA)?;
         Ok(Store::over(db))
     }
 
@@ -579,7 +585,7 @@ impl Store {
     /// Forgets a statement that is in the record, or was refused for good.
     pub fn dequeue(&self, id: &str) -> Result<(), NodeError> {
         self.run("delete from outbox where id = ?1", [id])?;
-        Ok(())
+        self.let_go(id)
     }
 
     /// What left this site since `since` (milliseconds).

@@ -11,7 +11,7 @@ use crate::facts::{Asserted, Memo, View, judge};
 use charter::body::{GateReceipt, StudySubmit};
 use charter::{Stage, State, Status, VoteChoice};
 use policy::GateInput;
-use record::{Bundle, Digest, Entry, Pin};
+use record::{Bundle, Digest, Entry, Evidence, Guilt, Pin};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -265,7 +265,18 @@ fn try_verify(bytes: &[u8], pin: Option<Digest>) -> Result<Reply, Vec<String>> {
         size.saturating_sub(1),
         report.last_time
     );
+    let proved: Vec<Guilt> = bundle
+        .blobs
+        .values()
+        .filter_map(|blob| Evidence::read(blob).and_then(|e| e.verify(Some(report.charter))).ok())
+        .collect();
+    for guilt in &proved {
+        let _ =
+            writeln!(text, "  matter       {} {}, proved by evidence in this file", guilt.who, guilt.what);
+    }
+    let matters: Vec<_> = proved.iter().map(|g| json!({ "who": g.who, "what": g.what })).collect();
     let data = json!({
+        "matters": matters,
         "valid": true, "pinned": pinned, "charter": report.charter.to_string(), "size": size,
         "root": report.in_force.root().to_string(), "cosigned_by": report.in_force.cosigned(),
         "quorum": report.in_force.quorum(), "signatures": report.signatures, "void": void,
@@ -345,6 +356,7 @@ impl Node {
             "valid": broken.is_empty(), "watermark": self.watermark(), "size": self.size(), "root": evidence.root().to_string(),
             "cosigned_by": evidence.cosigned(), "quorum": evidence.quorum(), "state": again.to_string(),
             "gates": gates.again, "disputed": disputed, "broken": broken,
+            "unwatched": self.unwatched(), "matters": self.matters()?,
         });
         if !broken.is_empty() {
             return Ok(Reply::no(format!("BROKEN\n  {}\n", broken.join("\n  ")), data));
@@ -358,6 +370,15 @@ impl Node {
             gates.again,
             disputed.len()
         );
+        let mut text = text;
+        if self.unwatched() {
+            text.push_str(
+                "unwatched: too few members answer outside the hub to see that it shows all the same\n",
+            );
+        }
+        for proof in self.matters()? {
+            let _ = writeln!(text, "open matter: {} {}", proof.who, proof.what);
+        }
         Ok(Reply::yes(text, data))
     }
 
@@ -376,7 +397,7 @@ impl Node {
             study,
             entries,
             evidence.checkpoint(),
-            Default::default(),
+            self.evidence_blobs()?,
             self.me(),
             now,
             &self.keys.sign(),

@@ -95,6 +95,8 @@ impl Node {
             Command::RecordProve { study, out } => self.record_prove(&study, Path::new(&out)),
             Command::RecordSnapshot { out } => self.record_snapshot(Path::new(&out)),
             Command::BundleExport { study, out } => self.bundle_export(&study, Path::new(&out), now),
+            Command::EvidenceList => self.evidence_list(),
+            Command::EvidenceExport { id, out } => self.evidence_export(&id, Path::new(&out)),
             Command::Egress { since } => self.egress_report(since),
             Command::Stop => {
                 let id = self.stop(now)?;
@@ -113,7 +115,8 @@ impl Node {
         let digest = self.state_digest()?;
         let unsigned = self.state.roster.unsigned();
         let evidence = self.store.evidence()?;
-        let data = json!({
+        let (watch, peers) = self.peer_status(now)?;
+        let mut data = json!({
             "member": self.me(), "federation": self.charter.federation, "charter": self.charter_digest.to_string(),
             "in_force": self.state.in_force(), "unsigned": unsigned, "size": self.size(), "watermark": self.watermark(),
             "watermark_age_ms": age, "state": digest.to_string(), "stopped": self.stopped, "halted": self.member.halted,
@@ -121,8 +124,11 @@ impl Node {
             "quorum": self.member.log.roster().quorum(), "members": self.charter.members.len(),
             "attested": self.state.attested().map(|(size, root)| json!({ "size": size, "root": root.to_string() })),
             "unverified_below": self.attesting.unverified_below(),
-            "unwatched": true, "hub": self.config.hub, "proxy": self.config.proxy.as_ref().map(ToString::to_string),
+            "hub": self.config.hub, "proxy": self.config.proxy.as_ref().map(ToString::to_string),
         });
+        if let (Some(data), serde_json::Value::Object(peers)) = (data.as_object_mut(), peers) {
+            data.extend(peers);
+        }
         let mut text = format!(
             "{} of federation {}\n  agreement    {} ({})\n  record       {} entries, in force up to {} ({} s old), quorum {} of {}\n  state        {}\n",
             self.me(),
@@ -143,13 +149,13 @@ impl Node {
         if let (Some(hub), Some(proxy)) = (&self.config.hub, &self.config.proxy) {
             let _ = writeln!(text, "  hub          {hub}, through the proxy {proxy}");
         }
-        let _ = writeln!(text, "  watch        unwatched: no member serves checkpoints outside the hub yet");
         if let Some((size, root)) = self.state.attested() {
             let _ = writeln!(text, "  attested     state root {root} after {size} entries");
         }
         if let Some(size) = self.attesting.unverified_below() {
             let _ = writeln!(text, "  FROM A SNAPSHOT, record not yet verified below {size}: nothing runs");
         }
+        text.push_str(&watch);
         if self.stopped {
             let _ = writeln!(text, "  STOPPED by its operator");
         }

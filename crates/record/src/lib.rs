@@ -29,6 +29,7 @@
 //! | what a reader of COSE is shown | [`cose`] |
 //! | how a few entries are proved without the others | [`proof`] |
 //! | how a stored copy is checked, and where it is damaged | [`fsck`] |
+//! | who broke a signed word, provable to anyone | [`evidence`], [`receipt`] |
 //!
 //! # Example: two members, one charter, one proof
 //!
@@ -102,12 +103,14 @@ pub mod digest;
 pub mod electorate;
 pub mod entry;
 pub mod fsck;
+pub mod evidence;
 pub mod keys;
 pub mod log;
 pub mod member;
 pub mod names;
 pub mod postquantum;
 pub mod proof;
+pub mod receipt;
 pub mod roster;
 pub mod statement;
 pub mod term;
@@ -121,11 +124,13 @@ pub use cose::{CoseReceipt, ReceiptError};
 pub use digest::{Digest, DigestError, salted};
 pub use electorate::{Electorate, Group, Scheme};
 pub use entry::{Entry, EntryError};
+pub use evidence::{Claim, Evidence, EvidenceError, Guilt};
 pub use keys::{KeyError, PublicKey, SecretKey, Signature};
 pub use log::{InForce, Log, LogError, Pending, Standing};
 pub use member::{Member, MemberError, Shelf};
 pub use names::is_party_id;
 pub use postquantum::{MlPublicKey, MlSecretKey};
+pub use receipt::Receipt;
 pub use roster::{Change, HubInfo, MemberKeys, Roster, Rotate, Why, WitnessInfo};
 pub use proof::{Included, Proof, ProofError, Proved};
 pub use statement::{SignedStatement, Statement, StatementError, StatementSignature};

@@ -17,7 +17,6 @@
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use record::keys::{KeyError, PublicKey, SecretKey, Signature, pae};
 use record::{Digest, canon};
 use serde::{Deserialize, Serialize};
 
@@ -50,67 +49,7 @@ pub const MAX_ENTRIES: u64 = 1024;
 pub const MAX_BATCH: usize = 4 << 20;
 /// Longest wait of one long poll in milliseconds.
 pub const MAX_WAIT: u64 = 25_000;
-/// Within how many milliseconds the hub promises inclusion.
-pub const PROMISE: i64 = 60_000;
-
-const RECEIPT_TYPE: &str = "application/vnd.comity.receipt+json";
-
-/// The hub's signed word that a statement is, or will be by `promised_by`, at `index` of its log. A receipt
-/// without inclusion in time is evidence against the hub.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Receipt {
-    /// the statement
-    pub id: Digest,
-    /// where it stands in the log
-    pub index: u64,
-    /// the log's name
-    pub origin: String,
-    /// latest time of inclusion under a checkpoint, ms since epoch
-    pub promised_by: i64,
-    /// over all of the above, by the hub's key
-    pub signature: Signature,
-    /// the stamp of its entry, ms since epoch
-    pub time: i64,
-}
-
-#[derive(Serialize)]
-struct Promise<'a> {
-    id: &'a Digest,
-    index: u64,
-    origin: &'a str,
-    promised_by: i64,
-    time: i64,
-}
-
-impl Receipt {
-    /// Signs a receipt.
-    pub fn sign(
-        id: Digest,
-        index: u64,
-        origin: &str,
-        time: i64,
-        hub: &SecretKey,
-    ) -> Result<Self, canon::CanonError> {
-        let promised_by = time.saturating_add(PROMISE);
-        let promise = Promise { id: &id, index, origin, promised_by, time };
-        let signature = hub.sign(&pae(RECEIPT_TYPE, &canon::to_bytes(&promise)?));
-        Ok(Self { id, index, origin: origin.to_owned(), promised_by, signature, time })
-    }
-
-    /// That the hub with this key gave it.
-    pub fn verify(&self, hub: &PublicKey) -> Result<(), KeyError> {
-        let promise = Promise {
-            id: &self.id,
-            index: self.index,
-            origin: &self.origin,
-            promised_by: self.promised_by,
-            time: self.time,
-        };
-        let bytes = canon::to_bytes(&promise).map_err(|_| KeyError::Invalid { key: *hub })?;
-        hub.verify_strict(&pae(RECEIPT_TYPE, &bytes), &self.signature)
-    }
-}
+pub use record::receipt::{PROMISE, Receipt};
 
 /// What the caller of a sync already has. The answer comes at once if the hub has more of any of the three.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

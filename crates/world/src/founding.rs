@@ -310,6 +310,7 @@ impl World {
                 jurisdiction: site.jurisdiction.clone(),
                 control: format!("{}, own premises", site.id),
                 hub: Some("simulated:0".into()),
+                peer_listen: None,
                 proxy: None,
             };
             let folder = dir.path().join(&site.id);

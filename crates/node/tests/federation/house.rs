@@ -3,6 +3,7 @@
 use crate::hub::Hub;
 use charter::{Charter, Phase};
 use node::control::{Command, Reply};
+use node::peers::Next;
 use node::{Config, Node};
 use record::{Digest, Entry, SignedStatement, Statement};
 use serde::Serialize;
@@ -54,6 +55,8 @@ pub struct Setup {
     pub unconfirmed: BTreeSet<String>,
     /// Folder of each member's data.
     pub folder: String,
+    /// Members that answer others without the hub.
+    pub answering: BTreeSet<String>,
 }
 
 pub fn names(ids: &[&str]) -> Vec<String> {
@@ -87,6 +90,7 @@ impl Setup {
             unscheduled: BTreeSet::new(),
             unconfirmed: BTreeSet::new(),
             folder: "data".into(),
+            answering: set(&["gb", "it", "pl", "nl"]),
         }
     }
 
@@ -97,6 +101,11 @@ impl Setup {
 
     pub fn without_confirmation(mut self, ids: &[&str]) -> Setup {
         self.unconfirmed = set(ids);
+        self
+    }
+
+    pub fn answering(mut self, ids: &[&str]) -> Setup {
+        self.answering = set(ids);
         self
     }
 
@@ -140,9 +149,13 @@ impl Setup {
                 jurisdiction: jurisdiction.clone(),
                 control: format!("{id}, own premises"),
                 hub: None,
+                peer_listen: None,
                 proxy: None,
             };
             text.push_str(&node::config::init(&dir.path().join(id), &config).unwrap());
+            if self.answering.contains(id) {
+                text.push_str("endpoint = \"127.0.0.1:9\"\n");
+            }
             text.push('\n');
         }
         text.push_str(&self.instruments);
@@ -418,6 +431,33 @@ impl House {
             self.read.insert(id, from + frames.len());
         }
         moved
+    }
+
+    /// One round in which a member looks at another, as their lines do it: compares, fetches, exchanges what is held.
+    pub fn watch(&mut self, id: &str, with: &str) {
+        let now = self.now;
+        let other = self.nodes.remove(with).unwrap();
+        let node = self.nodes.get_mut(id).unwrap();
+        let shown = other.peer_checkpoints().unwrap();
+        let mut next = node.watch(with, &shown, now).unwrap();
+        if let Next::Consistency(from, to) = next {
+            let answer = other.peer_consistency(from, to).unwrap();
+            next = node.watch_consistency(with, &answer, now).unwrap();
+        }
+        let range = match next {
+            Next::Entries(from, to) => Some((from, to)),
+            Next::Audit(index) => Some((index, index + 1)),
+            _ => None,
+        };
+        let mut result = Ok(());
+        if let Some((from, to)) = range {
+            let (answer, entries) = other.peer_entries(from, to).unwrap().unwrap();
+            result = node.watch_entries(with, from, &[answer], &entries, now);
+        }
+        let (listed, statements) = other.peer_pending().unwrap();
+        node.take_pending(with, &listed, &statements, now).unwrap();
+        self.nodes.insert(with.to_string(), other);
+        self.note_error(id, result);
     }
 
     /// Collects cosignatures and shows everyone the checkpoint that a quorum has cosigned.

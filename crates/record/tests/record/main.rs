@@ -3,6 +3,7 @@
 
 mod bundles;
 mod canonical;
+mod evidence;
 mod federation;
 mod flips;
 mod golden;

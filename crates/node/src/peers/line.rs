@@ -1,0 +1,375 @@
+//! The lines between members: the endpoint that answers them, and the rounds in which this node calls them.
+//!
+//! The endpoint reads, and asks the node's actor for everything else, so that nothing waits on a disk or a lock here.
+//! Each caller has an allowance of calls, all of them together few places, and every body a limit.
+
+use super::Next;
+use crate::core::Node;
+use crate::service::Actor;
+use crate::{NodeError, now_ms};
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::response::Response;
+use axum::routing::{get, post};
+use axum::{Extension, Router};
+use record::evidence::Attested;
+use record::{PublicKey, canon};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio::task::JoinSet;
+use wire::api::{self, Posted, Refusal, parameter};
+use wire::{Admit, Peer, PeerClient, Proxy, TlsIdentity, WireError, peer};
+
+/// Between two rounds of watching; up to half as much again is drawn.
+const ROUND: Duration = Duration::from_secs(5);
+/// After this long a stop that a member was not told of is told again.
+const AGAIN: Duration = Duration::from_secs(5);
+/// How often the list of those admitted is looked at.
+const ADMITTED: Duration = Duration::from_secs(1);
+/// How long a caller may take to send its body.
+const BODY: Duration = Duration::from_secs(20);
+/// Calls under way at once, of all members.
+const PLACES: usize = 32;
+/// Calls a second of one member, and at once.
+const PACE: (f64, f64) = (20.0, 100.0);
+/// Most bytes of entries that are fetched in one round.
+const MAX_FETCH: usize = 64 << 20;
+/// Own statements handed to one member in one round.
+const MAX_HANDED: usize = 16;
+
+type Answer = Result<Response, Refusal>;
+
+/// What the handlers share.
+struct Line {
+    actor: Actor,
+    admitted: RwLock<BTreeMap<PublicKey, String>>,
+    allowance: Mutex<BTreeMap<String, (f64, Instant)>>,
+    places: Semaphore,
+}
+
+/// Answers other members on `listener` until `stop` becomes true. Only members are admitted.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    identity: TlsIdentity,
+    actor: Actor,
+    stop: watch::Receiver<bool>,
+) -> Result<(), NodeError> {
+    let admitted = RwLock::new(actor.ask(|node| node.admitted()).await?);
+    let line =
+        Arc::new(Line { actor, admitted, allowance: Mutex::default(), places: Semaphore::new(PLACES) });
+    let known = Arc::clone(&line);
+    let admit: Admit = Arc::new(move |key| {
+        let admitted = known.admitted.read().unwrap_or_else(PoisonError::into_inner);
+        admitted.get(key).map(|party| Peer { key: *key, party: Some(party.clone()) })
+    });
+    let served = wire::serve(listener, &identity, admit, router(Arc::clone(&line)), stop);
+    // A member that is none any more is asked to leave within a moment.
+    let refreshed = async {
+        loop {
+            tokio::time::sleep(ADMITTED).await;
+            let Ok(now) = line.actor.ask(|node| node.admitted()).await else { break };
+            *line.admitted.write().unwrap_or_else(PoisonError::into_inner) = now;
+        }
+    };
+    tokio::select! {
+        result = served => result.map_err(NodeError::from),
+        () = refreshed => Ok(()),
+    }
+}
+
+fn router(line: Arc<Line>) -> Router {
+    Router::new()
+        .route(peer::CHECKPOINT, get(checkpoint))
+        .route(peer::CONSISTENCY, get(consistency))
+        .route(peer::ENTRIES, get(entries))
+        .route(peer::HIGHEST, get(highest))
+        .route(peer::SUBMIT, post(submit))
+        .route(peer::PENDING, get(pending))
+        .route(peer::FRAME, post(frame))
+        .fallback(nothing_here)
+        .method_not_allowed_fallback(nothing_here)
+        .with_state(line)
+}
+
+async fn nothing_here(request: Request) -> Refusal {
+    let found = format!("{} {}", request.method(), request.uri().path());
+    Refusal::new(404, "no such call", found, "a call between members")
+}
+
+impl Line {
+    /// Takes one call from the caller's allowance, and a place.
+    fn enter(&self, peer: &Peer) -> Result<SemaphorePermit<'_>, Refusal> {
+        let party = peer.party.as_deref().unwrap_or_default();
+        {
+            let mut allowance = self.allowance.lock().unwrap_or_else(PoisonError::into_inner);
+            let now = Instant::now();
+            // Callers are members, so the map stays small.
+            let (left, at) = allowance.entry(party.to_owned()).or_insert((PACE.1, now));
+            *left = (*left + now.saturating_duration_since(*at).as_secs_f64() * PACE.0).min(PACE.1);
+            *at = now;
+            if *left < 1.0 {
+                let found = format!("more than the allowance of `{party}`");
+                return Err(Refusal::new(429, "too many calls, wait a little", found, "fewer a second"));
+            }
+            *left -= 1.0;
+        }
+        let busy = |_| Refusal::new(503, "this node is busy", "no place left", "a later try");
+        self.places.try_acquire().map_err(busy)
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        f: impl FnOnce(&mut Node) -> Result<T, NodeError> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        // Errors of the store are its own people's to read.
+        let stopping = |_: NodeError| {
+            Refusal::new(503, "this node is stopping", "a call", "a call after its next start")
+        };
+        self.actor.ask(f).await.map_err(stopping)?.map_err(stopping)
+    }
+}
+
+async fn checkpoint(State(line): State<Arc<Line>>, Extension(peer): Extension<Peer>) -> Answer {
+    let _place = line.enter(&peer)?;
+    json(&line.ask(|node| node.peer_checkpoints()).await?)
+}
+
+async fn consistency(
+    State(line): State<Arc<Line>>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Answer {
+    let _place = line.enter(&peer)?;
+    let (from, to) = range(&request)?;
+    let answer = line.ask(move |node| Ok(node.peer_consistency(from, to))).await?;
+    json(&answer.ok_or_else(|| outside(from, to))?)
+}
+
+async fn entries(
+    State(line): State<Arc<Line>>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Answer {
+    let _place = line.enter(&peer)?;
+    let (from, to) = range(&request)?;
+    let answer = line.ask(move |node| node.peer_entries(from, to)).await?;
+    let (attested, entries) = answer.ok_or_else(|| outside(from, to))?;
+    packed(peer::pack_entries(&attested, &entries))
+}
+
+async fn highest(
+    State(line): State<Arc<Line>>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Answer {
+    let _place = line.enter(&peer)?;
+    let query = request.uri().query().unwrap_or_default();
+    let nonce = peer::nonce(query).ok_or_else(|| {
+        let found: String = query.chars().take(100).collect();
+        Refusal::new(400, "the query is incomplete", found, "`nonce=` with 64 hexadecimal characters")
+    })?;
+    json(&line.ask(move |node| node.peer_highest(nonce)).await?)
+}
+
+async fn submit(State(line): State<Arc<Line>>, Extension(peer): Extension<Peer>, request: Request) -> Answer {
+    let _place = line.enter(&peer)?;
+    let body = body(request, api::MAX_STATEMENT).await?;
+    let held = line.ask(move |node| node.hold(&body, now_ms())).await?;
+    json(&held.map_err(|why| {
+        Refusal::new(422, "this statement is not held", why, "a statement of a member, and few of them")
+    })?)
+}
+
+async fn pending(State(line): State<Arc<Line>>, Extension(peer): Extension<Peer>) -> Answer {
+    let _place = line.enter(&peer)?;
+    let (listed, statements) = line.ask(|node| node.peer_pending()).await?;
+    packed(peer::pack_pending(&listed, &statements))
+}
+
+async fn frame(State(line): State<Arc<Line>>, Extension(peer): Extension<Peer>, request: Request) -> Answer {
+    let _place = line.enter(&peer)?;
+    let body = body(request, peer::MAX_STOP).await?;
+    let heard = line.ask(move |node| node.peer_stop(&body, now_ms())).await?;
+    let id = heard.map_err(|why| {
+        Refusal::new(422, "this frame is not taken", why, "a member's signed stop, for this node")
+    })?;
+    json(&Posted { id })
+}
+
+fn range(request: &Request) -> Result<(u64, u64), Refusal> {
+    let query = request.uri().query().unwrap_or_default();
+    let found = || query.chars().take(100).collect::<String>();
+    match (parameter(query, "from"), parameter(query, "to")) {
+        (Some(from), Some(to)) => Ok((from, to)),
+        _ => Err(Refusal::new(400, "the query is incomplete", found(), "whole numbers for `from` and `to`")),
+    }
+}
+
+fn outside(from: u64, to: u64) -> Refusal {
+    Refusal::new(
+        404,
+        "there is no such range here",
+        format!("{from} to {to}"),
+        "a range of this node's record",
+    )
+}
+
+async fn body(request: Request, limit: usize) -> Result<Bytes, Refusal> {
+    let read = tokio::time::timeout(BODY, axum::body::to_bytes(request.into_body(), limit)).await;
+    match read {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(_)) => {
+            let (found, most) = (format!("more than {limit} bytes"), format!("at most {limit} bytes"));
+            Err(Refusal::new(413, "the body is too large", found, most))
+        }
+        Err(_) => Err(Refusal::new(408, "the body took too long", "an unfinished body", "all of it soon")),
+    }
+}
+
+fn json<T: Serialize>(message: &T) -> Answer {
+    packed(canon::to_bytes(message))
+}
+
+fn packed(bytes: Result<Vec<u8>, canon::CanonError>) -> Answer {
+    match bytes {
+        Ok(bytes) => Ok(Response::new(Body::from(bytes))),
+        Err(e) => Err(Refusal::new(500, "the answer could not be written", e.to_string(), "an answer")),
+    }
+}
+
+/// This node's lines to the others, made when they are needed.
+#[derive(Clone)]
+pub(crate) struct Lines {
+    identity: TlsIdentity,
+    proxy: Option<Proxy>,
+    open: Arc<Mutex<BTreeMap<(String, PublicKey), PeerClient>>>,
+}
+
+impl Lines {
+    pub(crate) fn new(identity: TlsIdentity, proxy: Option<Proxy>) -> Lines {
+        Lines { identity, proxy, open: Arc::default() }
+    }
+
+    fn to(&self, addr: &str, key: PublicKey) -> Result<PeerClient, WireError> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = (addr.to_owned(), key);
+        if let Some(client) = open.get(&at) {
+            return Ok(client.clone());
+        }
+        let client = PeerClient::through(&self.identity, addr, key, self.proxy.as_ref())?;
+        open.insert(at, client.clone());
+        Ok(client)
+    }
+}
+
+/// Compares with one member after another, for as long as the node lives.
+pub(crate) async fn watch(lines: Lines, actor: Actor) {
+    let mut last = String::new();
+    let mut pause = Duration::from_millis(500);
+    loop {
+        tokio::time::sleep(pause).await;
+        pause = ROUND + jitter();
+        let Ok(others) = actor.ask(|node| node.watchable()).await else { return };
+        let next = others.range(last.clone()..).find(|(id, _)| **id != last).or_else(|| others.iter().next());
+        let Some((id, (addr, key))) = next else { continue };
+        last.clone_from(id);
+        let round = async {
+            let client = lines.to(addr, *key)?;
+            // Each of its own: one that fails does not hold up the other.
+            let compared = compare(&client, id, &actor).await;
+            exchange(&client, id, &actor).await.and(compared)
+        };
+        if let Err(e) = round.await {
+            // Whoever is not reached is no evidence.
+            tracing::info!(member = id, "not watched with: {}", e.public());
+        }
+    }
+}
+
+/// Up to half a round.
+fn jitter() -> Duration {
+    let mut draw = [0u8; 4];
+    let _ = getrandom::fill(&mut draw);
+    ROUND.mul_f64(f64::from(u32::from_be_bytes(draw)) / f64::from(u32::MAX) / 2.0)
+}
+
+async fn compare(client: &PeerClient, id: &str, actor: &Actor) -> Result<(), NodeError> {
+    let shown = client.checkpoints().await?;
+    let peer = id.to_owned();
+    let mut next = actor.ask(move |node| node.watch(&peer, &shown, now_ms())).await??;
+    if let Next::Consistency(from, to) = next {
+        let answer = client.consistency(from, to).await?;
+        let peer = id.to_owned();
+        next = actor.ask(move |node| node.watch_consistency(&peer, &answer, now_ms())).await??;
+    }
+    let (from, to) = match next {
+        Next::Entries(from, to) => (from, to),
+        Next::Audit(index) => (index, index.saturating_add(1)),
+        Next::Done | Next::Consistency(..) => return Ok(()),
+    };
+    let (answers, entries) = fetch(client, from, to).await?;
+    let peer = id.to_owned();
+    actor.ask(move |node| node.watch_entries(&peer, from, &answers, &entries, now_ms())).await?
+}
+
+async fn fetch(client: &PeerClient, from: u64, to: u64) -> Result<(Vec<Attested>, Vec<Vec<u8>>), NodeError> {
+    let (mut answers, mut entries, mut bytes, mut next) = (Vec::new(), Vec::new(), 0usize, from);
+    while next < to && bytes < MAX_FETCH {
+        let (answer, batch) = client.entries(next, to).await?;
+        if batch.is_empty() {
+            break;
+        }
+        next = next.saturating_add(batch.len() as u64);
+        bytes += batch.iter().map(Vec::len).sum::<usize>();
+        answers.push(answer);
+        entries.extend(batch);
+    }
+    Ok((answers, entries))
+}
+
+/// Takes over what the member holds for the record, and hands it what this node has said and nobody recorded.
+async fn exchange(client: &PeerClient, id: &str, actor: &Actor) -> Result<(), NodeError> {
+    let (listed, statements) = client.pending().await?;
+    let peer = id.to_owned();
+    actor.ask(move |node| node.take_pending(&peer, &listed, &statements, now_ms())).await??;
+    let waiting = actor.ask(|node| node.unrecorded(now_ms())).await??;
+    for bytes in waiting.into_iter().take(MAX_HANDED) {
+        match client.submit(bytes).await {
+            // It has no more room for this author, or another roster: its pending list shows what it has.
+            Ok(_) | Err(WireError::Refused { .. }) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Tells members of this node's stops directly, at once and until they know.
+pub(crate) async fn stops(lines: Lines, actor: Actor, mut withdrawals: watch::Receiver<u64>) {
+    let mut before = 0;
+    loop {
+        let _ = tokio::time::timeout(AGAIN, withdrawals.wait_for(|now| *now > before)).await;
+        before = *withdrawals.borrow();
+        let asked = actor.ask(|node| (node.stops_to_tell(), node.others())).await;
+        let Ok((open, others)) = asked else { return };
+        let mut telling = JoinSet::new();
+        for (to, id, frame) in open.unwrap_or_default() {
+            let Some(Ok(client)) = others.get(&to).map(|(addr, key)| lines.to(addr, *key)) else { continue };
+            telling.spawn(async move { (to, id, client.stop(frame).await) });
+        }
+        while let Some(told) = telling.join_next().await {
+            let Ok((to, id, told)) = told else { continue };
+            match told {
+                Err(e) if e.is_transient() => tracing::info!(to, "not told of a stop yet: {e}"),
+                _ => {
+                    if actor.ask(move |node| node.stop_told(&to, &id)).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}

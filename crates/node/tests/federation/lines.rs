@@ -1,0 +1,177 @@
+//! Three members and a hub over real lines: mutual TLS, ports from the system, the services as they are run.
+
+use hub::{Hub, HubConfig};
+use node::control::{Command, Reply};
+use node::{Config, service};
+use record::tree::verify_consistency;
+use record::{Digest, SignedCheckpoint};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+use wire::{PeerClient, TlsIdentity, WireError};
+
+const IDS: [&str; 3] = ["gb", "it", "pl"];
+
+/// A port that is free now.
+fn port() -> String {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+async fn ask(dir: &Path, command: Command) -> Reply {
+    let dir = dir.to_path_buf();
+    tokio::task::spawn_blocking(move || service::call(&dir, command).unwrap()).await.unwrap()
+}
+
+/// Asks for the status until it is so. The limit is only there so that a broken system fails instead of hanging.
+async fn until(what: &str, dir: &Path, so: impl Fn(&Reply) -> bool) -> Reply {
+    let begun = Instant::now();
+    loop {
+        let status = ask(dir, Command::Status).await;
+        if so(&status) {
+            return status;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(150), "waited in vain for {what}: {}", status.text);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+struct Lines {
+    dir: TempDir,
+    endpoints: Vec<String>,
+    hub: Hub,
+    pin: Digest,
+}
+
+impl Lines {
+    fn folder(&self, id: &str) -> PathBuf {
+        self.dir.path().join(id)
+    }
+
+    /// Keys, charter, hub and both nodes served.
+    async fn serve() -> Lines {
+        let dir = tempfile::Builder::new().prefix("comity-").tempdir().unwrap();
+        let config = HubConfig {
+            federation: "lines".into(),
+            operator: "A relay (fictitious)".into(),
+            jurisdiction: "NL".into(),
+        };
+        let hub = Hub::create(&dir.path().join("hub"), &config).unwrap();
+        let info = hub.info();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let serving = hub.clone();
+        tokio::spawn(async move { serving.serve(listener).await.unwrap() });
+        let mut text = format!(
+            "federation = \"lines\"\ntitle = \"Three\"\nsunset = \"2031-12-31\"\nfloor = \"{}\"\n\
+             purposes = [\"stroke-research\"]\naggregator_pool = [\"gb\", \"it\"]\n\n[hub]\n\
+             operator = \"A relay (fictitious)\"\njurisdiction = \"NL\"\nkey = \"{}\"\ntls = \"{}\"\n\n\
+             [data_access]\nquorum = 2\ndeadline_hours = 72\nvalid_days = 90\n\n\
+             [limits]\nlease_hours = 24\nwatermark_minutes = 10\nmin_hidden_sites = 3\n\n",
+            Digest::of(policy::FLOOR.as_bytes()),
+            info.key,
+            info.tls,
+        );
+        let endpoints = vec![port(), port(), port()];
+        for (id, endpoint) in IDS.iter().zip(&endpoints) {
+            let config = Config {
+                id: id.to_string(),
+                name: format!("Member {id} (fictitious)"),
+                jurisdiction: id.to_uppercase(),
+                control: format!("{id}, own premises"),
+                hub: None,
+                peer_listen: None,
+                proxy: None,
+            };
+            text.push_str(&node::config::init(&dir.path().join(id), &config).unwrap());
+            text.push_str(&format!("endpoint = \"{endpoint}\"\n\n"));
+        }
+        let pin = charter::Charter::parse("charter.toml", &text).unwrap().digest().unwrap();
+        for (id, endpoint) in IDS.iter().zip(&endpoints) {
+            let folder = dir.path().join(id);
+            std::fs::write(folder.join("charter.toml"), &text).unwrap();
+            let mut config = Config::read(&folder).unwrap();
+            config.hub = Some(address.clone());
+            config.write(&folder).unwrap();
+            let endpoint = endpoint.clone();
+            tokio::spawn(async move {
+                service::serve_on(&folder, Some(&endpoint), std::future::pending()).await.unwrap();
+            });
+        }
+        let lines = Lines { dir, endpoints, hub, pin };
+        for id in IDS {
+            let socket = service::socket(&lines.folder(id));
+            while !socket.exists() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        lines
+    }
+
+    fn keys(&self, id: &str) -> node::keys::NodeKeys {
+        node::keys::NodeKeys::open(&self.folder(id).join("node.key")).unwrap()
+    }
+
+    /// A line to `it` by whoever holds this TLS seed.
+    fn to_it(&self, seed: &[u8; 32]) -> PeerClient {
+        let (_, _, tls) = self.keys("it").public().unwrap();
+        let identity = TlsIdentity::from_seed(seed).unwrap();
+        PeerClient::through(&identity, &self.endpoints[1], tls, None).unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_members_compare_and_stop_each_other_over_their_own_lines() {
+    let lines = Lines::serve().await;
+    for (id, other) in [("gb", "it"), ("it", "gb")] {
+        let dir = lines.folder(id);
+        let status =
+            until("the other", &dir, |s| s.data["in_force"] == true && s.data["watched_with"] == other);
+        let status = status.await;
+        assert_eq!((&status.data["unwatched"], &status.data["watched"]), (&false.into(), &true.into()));
+    }
+    let gb = lines.to_it(&lines.keys("gb").tls_seed());
+    let roster = record::Roster::of_charter(
+        &record::canon::to_value(
+            &charter::Charter::parse(
+                "charter.toml",
+                &std::fs::read_to_string(lines.folder("gb").join("charter.toml")).unwrap(),
+            )
+            .unwrap(),
+        )
+        .unwrap(),
+    )
+    .unwrap();
+    assert_eq!(roster.charter_digest, Some(lines.pin));
+    let shown = gb.checkpoints().await.unwrap();
+    let note = SignedCheckpoint::parse(&shown.cosigned.unwrap()).unwrap();
+    note.verify_hub(&lines.hub.info().key).unwrap();
+    assert!(note.cosigners(&roster).contains("it"));
+    let sealed = SignedCheckpoint::parse(&shown.in_force.unwrap()).unwrap();
+    assert!(sealed.cosigners(&roster).len() >= 2);
+    let (size, root) = (note.checkpoint().size(), note.checkpoint().root());
+    let proof = gb.consistency(1, size).await.unwrap();
+    verify_consistency(1, &proof.root, size, &root, &proof.proof).unwrap();
+    let (answer, entries) = gb.entries(0, size).await.unwrap();
+    let (sign, ..) = lines.keys("it").public().unwrap();
+    answer.verify(&sign).unwrap();
+    assert_eq!(entries.len() as u64, size);
+    let nonce = Digest::of(b"asked now");
+    let highest = gb.highest(&nonce).await.unwrap();
+    highest.verify(&sign, &nonce).unwrap();
+    gb.pending().await.unwrap();
+    let refused =
+        |e: WireError, status: u16| matches!(e, WireError::Refused { status: s, .. } if s == status);
+    assert!(refused(gb.consistency(1, size + 100).await.unwrap_err(), 404));
+    assert!(refused(gb.entries(5, 5).await.unwrap_err(), 404));
+    assert!(refused(gb.submit(b"no statement".to_vec()).await.unwrap_err(), 422));
+    assert!(refused(gb.stop(b"no frame".to_vec()).await.unwrap_err(), 422));
+    assert!(refused(gb.stop(vec![0; 64 << 10]).await.unwrap_err(), 413));
+    // Nobody but members is let in.
+    let stranger = lines.to_it(&[9; 32]).checkpoints().await.unwrap_err();
+    assert!(matches!(stranger, WireError::NotAdmitted { .. }), "{stranger}");
+    // The hub is gone, and a stop is heard all the same.
+    lines.hub.stop();
+    ask(&lines.folder("gb"), Command::Stop).await;
+    let heard = until("the stop", &lines.folder("it"), |s| s.data["heard_stops"][0] == "gb").await;
+    assert!(heard.text.contains("heard of gb"), "{}", heard.text);
+}

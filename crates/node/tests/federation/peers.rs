@@ -1,0 +1,530 @@
+//! Members without the hub: they compare what it showed them, hold what it withholds, and tell each other of stops.
+
+use crate::house::{House, MINUTE, SIX, Setup, count};
+use crate::hub::Hub;
+use node::control::Command;
+use node::peers::Next;
+use node::peers::held::MAX_HELD;
+use record::tree::leaf_hash;
+use record::{Digest, Entry, Evidence, Pin, Receipt, SecretKey, SignedStatement, Statement};
+use wire::peer::{Checkpoints, Held, Listed};
+
+/// A statement in a member's name and under its key, which its node knows nothing of.
+fn said(house: &House, id: &str, subject: &str) -> SignedStatement {
+    let body = std::collections::BTreeMap::from([("name", subject)]);
+    let mut statement = Statement::new("dataset.note@1", subject, id, "operator", &body).unwrap();
+    statement.valid_from = Some(house.now);
+    SignedStatement::sign(statement, &house.node(id).keys().sign()).unwrap()
+}
+
+fn show(house: &mut House, id: &str, hub: &Hub, from: usize) {
+    let now = house.now;
+    let node = house.nodes.get_mut(id).unwrap();
+    node.extend(&hub.note(), &hub.entries[from..], now).unwrap();
+}
+
+/// A hub that shows `it` one history and `pl` another, the second longer by `more` entries.
+fn forked(more: usize) -> House {
+    let mut house = House::eight();
+    let from = house.hub.entries.len();
+    let (mut one, mut other) = (house.hub.clone(), house.hub.clone());
+    one.take(&said(&house, "gb", "one").to_bytes(), house.now);
+    for n in 0..=more {
+        other.take(&said(&house, "gb", &format!("other-{n}")).to_bytes(), house.now);
+    }
+    show(&mut house, "it", &one, from);
+    show(&mut house, "pl", &other, from);
+    for id in ["it", "pl"] {
+        assert!(!house.nodes.get_mut(id).unwrap().take_cosignatures().unwrap().is_empty(), "as yet");
+    }
+    house
+}
+
+fn matters(house: &mut House, id: &str) -> Vec<String> {
+    let status = house.cmd(id, Command::Status).data["matters"].as_array().unwrap().clone();
+    status.iter().map(|m| format!("{} {}", m["who"].as_str().unwrap(), m["what"].as_str().unwrap())).collect()
+}
+
+fn refusal(house: &mut House, id: &str) -> Option<String> {
+    house.cmd(id, Command::Status).data["not_cosigning"].as_str().map(str::to_string)
+}
+
+/// The file of the one proof that a member holds.
+fn exported(house: &mut House, id: &str) -> Vec<u8> {
+    let list = house.must(id, Command::EvidenceList).data["evidence"].as_array().unwrap().clone();
+    assert_eq!(list.len(), 1, "{list:?}");
+    let out = house.folder(id).join("proof.evidence");
+    let name = list[0]["id"].as_str().unwrap()[..8].to_string();
+    house.must(id, Command::EvidenceExport { id: name, out: out.display().to_string() });
+    std::fs::read(out).unwrap()
+}
+
+fn convicts_the_hub(house: &House, file: &[u8]) {
+    let guilt = Evidence::read(file).unwrap().verify(Some(house.pin())).unwrap();
+    assert_eq!((guilt.who.as_str(), guilt.key, guilt.pin), ("hub", Hub::key().public(), Pin::Pinned));
+    let reply = node::peers::matter::verify_evidence(file, Some(house.pin()));
+    assert_eq!(reply.exit, 0, "{}", reply.text);
+    assert_eq!(node::peers::matter::verify_evidence(file, None).exit, 1, "unpinned");
+    for at in (0..file.len()).step_by(7) {
+        let mut changed = file.to_vec();
+        changed[at] ^= 1;
+        let reply = node::peers::matter::verify_evidence(&changed, Some(house.pin()));
+        assert_eq!(reply.exit, 1, "byte {at}");
+    }
+}
+
+#[test]
+fn members_of_one_history_agree_and_say_with_whom_they_compared() {
+    let mut house = House::eight();
+    let before = house.cmd("it", Command::Status);
+    assert_eq!((&before.data["unwatched"], &before.data["watched"]), (&false.into(), &false.into()));
+    house.now += 10 * MINUTE;
+    house.watch("it", "pl");
+    let status = house.cmd("it", Command::Status);
+    assert_eq!(status.data["watched_with"], "pl");
+    assert_eq!(status.data["watched_at"], house.now);
+    assert!(status.text.contains("compared with pl"), "{}", status.text);
+    assert!(house.evidence("it").is_empty() && matters(&mut house, "it").is_empty());
+    house.no_errors();
+}
+
+#[test]
+fn a_federation_in_which_too_few_answer_outside_the_hub_is_unwatched() {
+    for (ids, unwatched) in [(vec![], true), (vec!["gb", "it"], true), (vec!["gb", "it", "pl"], false)] {
+        let mut house = Setup::eight().answering(&ids).build();
+        let status = house.cmd("gb", Command::Status);
+        assert_eq!(status.data["unwatched"], unwatched, "{ids:?}");
+        assert_eq!(status.text.contains("unwatched"), unwatched, "{}", status.text);
+        let verified = house.must("gb", Command::RecordVerify);
+        assert_eq!(verified.data["unwatched"], unwatched);
+        assert_eq!(verified.text.contains("unwatched"), unwatched);
+    }
+}
+
+#[test]
+fn two_histories_shown_to_two_members_are_proved_by_both_after_one_round() {
+    for more in [0, 3] {
+        let mut house = forked(more);
+        house.watch("it", "pl");
+        house.watch("pl", "it");
+        for id in ["it", "pl"] {
+            let open = matters(&mut house, id);
+            assert!(open.len() == 1 && open[0].starts_with("hub signed"), "{id}: {open:?}");
+            let status = house.cmd(id, Command::Status);
+            assert!(status.text.contains("matter       the hub signed"), "{}", status.text);
+            assert!(refusal(&mut house, id).unwrap().starts_with("the hub signed"));
+            let file = exported(&mut house, id);
+            convicts_the_hub(&house, &file);
+            // Looking again finds the same, not more.
+            house.watch(id, if id == "it" { "pl" } else { "it" });
+            assert_eq!(matters(&mut house, id).len(), 1);
+        }
+    }
+}
+
+#[test]
+fn a_member_that_holds_a_proof_cosigns_nothing_more_not_even_after_a_restart() {
+    let mut house = forked(0);
+    house.watch("it", "pl");
+    house.restart("it");
+    let mut one = house.hub.clone();
+    one.take(&said(&house, "gb", "one").to_bytes(), house.now);
+    let from = one.entries.len();
+    one.take(&said(&house, "gb", "next").to_bytes(), house.now);
+    show(&mut house, "it", &one, from);
+    assert!(house.nodes.get_mut("it").unwrap().take_cosignatures().unwrap().is_empty());
+    assert!(refusal(&mut house, "it").is_some());
+    // The others, who were not shown two histories, go on.
+    show(&mut house, "nl", &one, from - 1);
+    assert!(!house.nodes.get_mut("nl").unwrap().take_cosignatures().unwrap().is_empty());
+}
+
+#[test]
+fn a_proof_goes_with_every_bundle_and_shows_when_it_is_verified() {
+    let mut house = House::eight();
+    house.ask_and_approve("deaths", &count("deaths"));
+    house.settle();
+    let from = house.hub.entries.len();
+    let (mut one, mut other) = (house.hub.clone(), house.hub.clone());
+    one.take(&said(&house, "gb", "one").to_bytes(), house.now);
+    other.take(&said(&house, "gb", "other").to_bytes(), house.now);
+    show(&mut house, "it", &one, from);
+    show(&mut house, "pl", &other, from);
+    house.nodes.get_mut("pl").unwrap().take_cosignatures().unwrap();
+    house.watch("it", "pl");
+    let out = house.folder("it").join("deaths.bundle");
+    house.must("it", Command::BundleExport { study: "deaths".into(), out: out.display().to_string() });
+    let reply = node::verify::verify_bundle(&std::fs::read(out).unwrap(), Some(house.pin()));
+    assert_eq!(reply.exit, 0, "{}", reply.text);
+    assert!(reply.text.contains("matter       hub signed two roots"), "{}", reply.text);
+    assert_eq!(reply.data["matters"][0]["who"], "hub");
+}
+
+#[test]
+fn a_peer_that_lies_convicts_nobody_and_is_remembered_for_it() {
+    let mut house = forked(3);
+    let now = house.now;
+    let longer = house.node("pl").peer_checkpoints().unwrap();
+    // A checkpoint of its own making.
+    let forged = record::Checkpoint::new("comity/house", 5, Digest::of(b"x")).unwrap();
+    let forged = forged.sign(&SecretKey::from_seed([1; 32])).to_note();
+    let shown = Checkpoints { cosigned: Some(forged), in_force: None };
+    let it = house.nodes.get_mut("it").unwrap();
+    assert_eq!(it.watch("pl", &shown, now).unwrap(), Next::Done);
+    assert_eq!(
+        it.watch("pl", &Checkpoints { cosigned: Some("x".into()), in_force: None }, now).unwrap(),
+        Next::Done
+    );
+    // A proof that leads nowhere.
+    let Next::Consistency(from, to) = it.watch("pl", &longer, now).unwrap() else { panic!("it is longer") };
+    let mut answer = house.node("pl").peer_consistency(from, to).unwrap();
+    answer.root = Digest::of(b"made up");
+    house.nodes.get_mut("it").unwrap().watch_consistency("pl", &answer, now).unwrap();
+    assert!(matters(&mut house, "it").is_empty());
+    assert!(house.holds_against("it", "pl", "a checkpoint that is none"), "{:?}", house.evidence("it"));
+    assert!(house.holds_against("it", "pl", "a consistency proof that does not hold"));
+    assert_eq!(house.cmd("it", Command::Status).data["watched_at"], serde_json::Value::Null);
+    assert_eq!(refusal(&mut house, "it"), None);
+}
+
+#[test]
+fn a_member_whose_signed_answer_is_wrong_is_proved_wrong() {
+    let mut house = House::eight();
+    let now = house.now;
+    let shown = house.node("pl").peer_checkpoints().unwrap();
+    let it = house.nodes.get_mut("it").unwrap();
+    assert!(matches!(it.watch("pl", &shown, now).unwrap(), Next::Audit(_)));
+    let (mut answer, _) = house.node("pl").peer_entries(3, 4).unwrap().unwrap();
+    let entry = house.hub.entries[5].clone();
+    answer.leaves = vec![leaf_hash(&entry)];
+    let answer = answer.sign(&house.node("pl").keys().sign()).unwrap();
+    house.nodes.get_mut("it").unwrap().watch_entries("pl", 3, &[answer], &[entry], now).unwrap();
+    let open = matters(&mut house, "it");
+    assert!(open.len() == 1 && open[0].starts_with("pl signed that entry 3"), "{open:?}");
+    assert_eq!(refusal(&mut house, "it"), None, "the hub has done nothing");
+    let file = exported(&mut house, "it");
+    let guilt = Evidence::read(&file).unwrap().verify(Some(house.pin())).unwrap();
+    assert_eq!(guilt.key, house.node("pl").keys().sign().public());
+}
+
+#[test]
+fn a_member_that_the_hub_starves_gets_the_entries_from_another() {
+    let mut house = House::eight();
+    house.watch("it", "pl");
+    let before = house.node("it").size();
+    house.cut.insert("it".into());
+    house.must("gb", Command::DatasetPause { name: "ist".into() });
+    house.settle();
+    assert!(house.node("pl").watermark() > before);
+    house.watch("it", "pl");
+    assert_eq!(house.node("it").size(), before, "the hub may be a moment behind");
+    house.now += 20_000;
+    assert_eq!(house.cmd("it", Command::Status).data["starved_of"], "pl");
+    house.watch("it", "pl");
+    assert_eq!(house.node("it").watermark(), house.node("pl").watermark());
+    assert_eq!(house.cmd("it", Command::Status).data["starved_of"], serde_json::Value::Null);
+    house.no_errors();
+}
+
+#[test]
+fn a_hub_whose_stamps_run_backwards_is_proved_to() {
+    let mut house = House::eight();
+    let last = Entry::from_bytes(house.hub.entries.last().unwrap()).unwrap().time;
+    let mut hub = house.hub.clone();
+    let from = hub.entries.len();
+    hub.enter(&Entry::new(last + 5, said(&house, "gb", "one")).to_bytes());
+    hub.enter(&Entry::new(last + 4, said(&house, "gb", "two")).to_bytes());
+    let now = house.now;
+    let it = house.nodes.get_mut("it").unwrap();
+    assert!(it.extend(&hub.note(), &hub.entries[from..], now).is_err());
+    it.examine(&hub.note(), &hub.entries[from..], now).unwrap();
+    assert!(matters(&mut house, "it")[0].starts_with("hub stamped entry"));
+    let file = exported(&mut house, "it");
+    convicts_the_hub(&house, &file);
+}
+
+/// The hub's receipt for a statement at an index.
+fn receipt(signed: &SignedStatement, index: u64, time: i64) -> Receipt {
+    Receipt::sign(signed.id(), index, "comity/house", time, &Hub::key()).unwrap()
+}
+
+#[test]
+fn a_promise_is_kept_and_checked_and_a_broken_one_convicts_the_hub() {
+    for broken in [false, true] {
+        let mut house = House::eight();
+        let (now, from) = (house.now, house.hub.entries.len());
+        let (mine, other) = (said(&house, "it", "mine"), said(&house, "gb", "other"));
+        let promise = receipt(&mine, house.hub.size(), now);
+        let id = mine.id().to_string();
+        house.nodes.get_mut("it").unwrap().promised(&id, &promise, now).unwrap();
+        assert_eq!(house.cmd("it", Command::Status).data["promises"]["open"], 1);
+        let entered = if broken { other } else { mine };
+        house.hub.enter(&Entry::new(now, entered).to_bytes());
+        let hub = house.hub.clone();
+        show(&mut house, "it", &hub, from);
+        assert_eq!(house.nodes.get_mut("it").unwrap().take_cosignatures().unwrap().is_empty(), broken);
+        let promises = house.cmd("it", Command::Status).data["promises"].clone();
+        assert_eq!(promises["kept"], u64::from(!broken));
+        assert_eq!(matters(&mut house, "it").len(), usize::from(broken));
+        if broken {
+            let file = exported(&mut house, "it");
+            convicts_the_hub(&house, &file);
+        }
+    }
+}
+
+#[test]
+fn a_receipt_that_does_not_hold_is_no_promise() {
+    let mut house = House::eight();
+    let now = house.now;
+    let mine = said(&house, "it", "mine");
+    let id = mine.id().to_string();
+    let forged = Receipt::sign(mine.id(), 99, "comity/house", now, &SecretKey::from_seed([1; 32])).unwrap();
+    let elsewhere = Receipt::sign(mine.id(), 99, "comity/other", now, &Hub::key()).unwrap();
+    let another = receipt(&said(&house, "it", "another"), 99, now);
+    let late = receipt(&mine, 99, now + 10 * MINUTE);
+    let it = house.nodes.get_mut("it").unwrap();
+    for receipt in [forged, elsewhere, another, late] {
+        it.promised(&id, &receipt, now).unwrap();
+    }
+    let status = house.cmd("it", Command::Status);
+    assert_eq!(status.data["promises"]["open"], 0);
+    assert!(house.holds_against("it", "hub", "that is none"));
+}
+
+#[test]
+fn a_promise_overdue_by_the_clocks_of_more_than_f_members_convicts_the_hub() {
+    let mut house = House::eight();
+    let mine = said(&house, "it", "mine");
+    let promise = receipt(&mine, house.hub.size() + 3, house.now);
+    let (id, now) = (mine.id().to_string(), house.now);
+    house.nodes.get_mut("it").unwrap().promised(&id, &promise, now).unwrap();
+    house.now += 3 * MINUTE;
+    assert!(refusal(&mut house, "it").unwrap().contains("was promised and is not in the record"));
+    assert!(matters(&mut house, "it").is_empty(), "its own clock alone convicts nobody");
+    // The others still cosign that size, and show it.
+    let (note, now) = (house.hub.note(), house.now);
+    for (n, id) in ["gb", "pl", "nl"].into_iter().enumerate() {
+        let node = house.nodes.get_mut(id).unwrap();
+        node.sealed(&note, now).unwrap();
+        assert!(!node.take_cosignatures().unwrap().is_empty());
+        house.watch("it", id);
+        house.cmd("it", Command::Status);
+        assert_eq!(matters(&mut house, "it").len(), usize::from(n == 2), "{n}");
+    }
+    let file = exported(&mut house, "it");
+    convicts_the_hub(&house, &file);
+}
+
+#[test]
+fn what_a_hub_drops_of_one_member_gets_in_through_another() {
+    let mut house = House::eight();
+    house.keep_out = Box::new(|carrier, _| carrier == "it");
+    house.must("it", Command::DatasetPause { name: "ist".into() });
+    house.settle();
+    assert!(house.said("dataset.pause@1").is_empty());
+    house.watch("pl", "it");
+    house.settle();
+    assert_eq!(house.said("dataset.pause@1").len(), 1, "once");
+    house.watch("nl", "it");
+    house.settle();
+    assert_eq!(house.said("dataset.pause@1").len(), 1, "once");
+    assert_eq!(house.cmd("pl", Command::Status).data["held"], 0);
+    assert_eq!(house.cmd("it", Command::Status).data["held"], 0);
+    house.no_errors();
+}
+
+#[test]
+fn a_hub_that_refuses_a_statement_from_everyone_gets_no_more_cosignatures() {
+    let mut house = House::eight();
+    house.keep_out = Box::new(|_, s| s.statement().issuer == "it");
+    house.must("it", Command::DatasetPause { name: "ist".into() });
+    house.settle();
+    let honest = ["gb", "pl", "nl"];
+    for id in honest {
+        house.watch(id, "it");
+    }
+    let round = |house: &mut House| {
+        for id in ["gb", "it", "pl", "nl"] {
+            for with in ["gb", "it", "pl", "nl"] {
+                if id != with {
+                    house.watch(id, with);
+                }
+            }
+        }
+    };
+    round(&mut house);
+    for id in honest {
+        assert_eq!(refusal(&mut house, id), None, "not before the promised time");
+    }
+    house.now += MINUTE + 1_000;
+    round(&mut house);
+    let from = house.hub.entries.len();
+    let mut hub = house.hub.clone();
+    hub.take(&said(&house, "gb", "next").to_bytes(), house.now);
+    for id in ["gb", "it", "pl", "nl"] {
+        show(&mut house, id, &hub, from);
+        assert!(house.nodes.get_mut(id).unwrap().take_cosignatures().unwrap().is_empty(), "{id}");
+        let status = house.cmd(id, Command::Status);
+        assert!(status.text.contains("NOT COSIGNING: statement"), "{}", status.text);
+        assert_eq!(status.data["withheld"][0]["author"], "it");
+        assert_eq!(status.data["withheld"][0]["kind"], "dataset.pause@1");
+    }
+    // Once it is in, everyone goes on.
+    let from = hub.entries.len();
+    let waiting = house.nodes.get_mut("pl").unwrap().peer_pending().unwrap().1;
+    hub.take(&waiting[0], house.now);
+    for id in ["gb", "it", "pl", "nl"] {
+        show(&mut house, id, &hub, from);
+        assert!(!house.nodes.get_mut(id).unwrap().take_cosignatures().unwrap().is_empty(), "{id}");
+    }
+}
+
+#[test]
+fn a_statement_that_f_organisations_hold_stops_nobody() {
+    let mut house = House::eight();
+    house.keep_out = Box::new(|_, s| s.statement().issuer == "it");
+    house.must("it", Command::DatasetPause { name: "ist".into() });
+    house.settle();
+    house.watch("pl", "it");
+    house.now += MINUTE + 1_000;
+    house.watch("pl", "it");
+    assert_eq!(refusal(&mut house, "pl"), None, "two of eight, of whom two may lie");
+}
+
+#[test]
+fn a_member_that_says_it_has_held_for_long_stops_nobody_who_has_not() {
+    let mut house = House::eight();
+    let now = house.now;
+    let signed = said(&house, "gb", "new");
+    let listed = Listed { held: vec![Held { id: signed.id(), since: now - 10 * MINUTE }] };
+    let pl = house.nodes.get_mut("pl").unwrap();
+    for liar in ["it", "nl", "be"] {
+        pl.take_pending(liar, &listed, &[signed.to_bytes()], now).unwrap();
+    }
+    assert_eq!(refusal(&mut house, "pl"), None);
+    house.now += MINUTE + 1_000;
+    assert!(refusal(&mut house, "pl").is_some());
+}
+
+#[test]
+fn what_would_be_void_is_not_held_and_of_one_author_only_so_much() {
+    let mut house = House::eight();
+    let now = house.now;
+    let forged = {
+        let mut statement = Statement::new("dataset.note@1", "x", "gb", "operator", "x").unwrap();
+        statement.valid_from = Some(now);
+        SignedStatement::sign(statement, &SecretKey::from_seed([3; 32])).unwrap()
+    };
+    let flood: Vec<SignedStatement> = (0..40).map(|n| said(&house, "be", &format!("flood-{n}"))).collect();
+    let other = said(&house, "nl", "other");
+    let stop = {
+        let body = std::collections::BTreeMap::from([("reason", "operator")]);
+        let statement = Statement::new("node.stop@1", "node", "be", "operator", &body).unwrap();
+        SignedStatement::sign(statement, &house.node("be").keys().sign()).unwrap()
+    };
+    let recorded = house.hub.entries[4].clone();
+    let recorded = Entry::from_bytes(&recorded).unwrap().signed;
+    let pl = house.nodes.get_mut("pl").unwrap();
+    let mut hold = |signed: &SignedStatement| pl.hold(&signed.to_bytes(), now).unwrap();
+    assert!(hold(&forged).is_err());
+    let taken = flood.iter().filter(|s| hold(s).is_ok()).count();
+    assert_eq!(taken as u64, MAX_HELD);
+    assert!(hold(&flood[0]).is_ok(), "the same again is no more");
+    assert!(hold(&other).is_ok() && hold(&stop).is_ok(), "others, and a stop, have room of their own");
+    assert!(hold(&recorded).unwrap().recorded);
+    assert!(pl.hold(b"no statement", now).unwrap().is_err());
+    assert_eq!(house.cmd("pl", Command::Status).data["held"], MAX_HELD + 2);
+    // Of each author one comes before a second of anyone.
+    let (_, statements) = house.node("pl").peer_pending().unwrap();
+    let authors: Vec<String> = statements
+        .iter()
+        .map(|s| SignedStatement::from_bytes(s).unwrap().statement().issuer.clone())
+        .collect();
+    assert_eq!(authors[..2], ["be", "nl"]);
+}
+
+#[test]
+fn a_refused_statement_of_another_is_handed_in_again_while_it_would_stand() {
+    let mut house = House::eight();
+    let now = house.now;
+    let signed = said(&house, "nl", "other");
+    let id = signed.id().to_string();
+    let pl = house.nodes.get_mut("pl").unwrap();
+    pl.hold(&signed.to_bytes(), now).unwrap().unwrap();
+    assert!(pl.queued(now).unwrap().iter().any(|(other, _)| *other == id));
+    pl.answered(&id, Some("422: would be void"), now).unwrap();
+    assert!(!pl.queued(now + 1).unwrap().iter().any(|(other, _)| *other == id), "not at once");
+    assert!(pl.queued(now + 20_000).unwrap().iter().any(|(other, _)| *other == id));
+}
+
+#[test]
+fn a_stop_told_by_a_member_acts_although_the_hub_carries_nothing() {
+    let mut house = House::eight();
+    house.keep_out = Box::new(|_, s| s.statement().r#type == "node.stop@1");
+    house.relay = Box::new(|frame| {
+        let f = frame.frame();
+        if f.kind == "stop" { Vec::new() } else { vec![(f.to.clone(), frame.bytes().to_vec())] }
+    });
+    house.ask_and_approve("deaths", &count("deaths"));
+    house.until("the votes", |h| h.said("decision.vote@1").len() == SIX.len());
+    house.must("gb", Command::Stop);
+    let told = house.node("gb").stops_to_tell().unwrap();
+    let to: Vec<&str> = told.iter().map(|(to, ..)| to.as_str()).collect();
+    assert_eq!(to, ["it", "pl", "nl"], "those that answer");
+    let now = house.now;
+    for (to, id, frame) in told {
+        let other = house.nodes.get_mut(&to).unwrap();
+        other.peer_stop(&frame, now).unwrap().unwrap();
+        other.peer_stop(&frame, now).unwrap().unwrap();
+        house.nodes.get_mut("gb").unwrap().stop_told(&to, &id).unwrap();
+    }
+    assert!(house.node("gb").stops_to_tell().unwrap().is_empty());
+    // The aggregators have no endpoint here: they hear it as a held statement, from whoever has it.
+    house.watch("ch", "gb");
+    house.watch("se", "gb");
+    house.steps(60);
+    assert!(house.said("node.stop@1").is_empty() && house.frames("opening").is_empty());
+    // A restart does not forget it.
+    house.restart("ch");
+    house.restart("se");
+    house.steps(60);
+    assert!(house.frames("opening").is_empty());
+}
+
+#[test]
+fn an_endpoint_takes_no_frame_but_a_members_stop_for_this_node() {
+    let mut house = House::eight();
+    let now = house.now;
+    house.must("gb", Command::Stop);
+    let told = house.node("gb").stops_to_tell().unwrap();
+    let (_, _, for_pl) = told.iter().find(|(to, ..)| to == "pl").unwrap().clone();
+    let it = house.nodes.get_mut("it").unwrap();
+    assert!(it.peer_stop(&for_pl, now).unwrap().is_err(), "for another");
+    assert!(it.peer_stop(b"x", now).unwrap().is_err());
+    let mut cut = for_pl.clone();
+    *cut.last_mut().unwrap() ^= 1;
+    let pl = house.nodes.get_mut("pl").unwrap();
+    assert!(pl.peer_stop(&cut, now).unwrap().is_err());
+    house.ask_and_approve("deaths", &count("deaths"));
+    house.steps(40);
+    let share = house.relayed.iter().find(|b| !b.windows(12).any(|w| w == b"comity-stop/")).cloned();
+    if let Some(share) = share {
+        let to = wire::SignedFrame::decode(&share).unwrap().frame().to.clone();
+        let node = house.nodes.get_mut(&to).unwrap();
+        assert!(node.peer_stop(&share, now).unwrap().is_err(), "no share comes this way");
+    }
+    for id in ["it", "pl"] {
+        assert!(house.evidence(id).is_empty(), "refused, and nothing kept: {:?}", house.evidence(id));
+    }
+}
+
+#[test]
+fn the_highest_cosigned_checkpoint_is_signed_for_the_asker() {
+    let house = House::eight();
+    let nonce = Digest::of(b"asked now");
+    let said = house.node("it").peer_highest(nonce).unwrap();
+    said.verify(&house.node("it").keys().sign().public(), &nonce).unwrap();
+    assert_eq!((said.size, said.root), (house.hub.size(), house.hub.tree.root()));
+    assert!(said.term >= 1);
+}
