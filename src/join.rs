@@ -85,12 +85,33 @@ pub async fn hub_serve(dir: &Path, at: &str, outside: &Outside) -> Result<(), No
         let hub = hub.clone();
         tokio::spawn(async move { hub.serve_public(listener).await });
     }
+    ask_witnesses(&hub, outside.roots.as_deref())?;
     let stopper = hub.clone();
     tokio::spawn(async move {
         interrupted().await;
         stopper.stop();
     });
     hub.serve(listener).await.map_err(|e| NodeError::Input(e.to_string()))
+}
+
+/// Asks the outside witnesses that the charter names for their cosignatures, beside serving.
+fn ask_witnesses(hub: &hub::Hub, roots: Option<&Path>) -> Result<(), NodeError> {
+    let web = hub::Web::new(roots).map_err(|e| NodeError::Input(e.to_string()))?;
+    let (asker, counter) = (hub.clone(), hub.clone());
+    let named = |roster: &record::Roster| {
+        let outside = |w: &record::WitnessInfo| hub::OutsideWitness {
+            name: w.name.clone(),
+            url: w.url.clone(),
+            key: w.key,
+        };
+        roster.witnesses.values().map(outside).collect()
+    };
+    tokio::spawn(async move {
+        let take: std::sync::Arc<dyn Fn(u64, &str) + Send + Sync> =
+            std::sync::Arc::new(move |size, line| counter.count_line(size, line));
+        asker.ask_witnesses(&web, named, take).await;
+    });
+    Ok(())
 }
 
 /// Publishes tiles beside serving. A place that holds something else stops that alone, and is told.
