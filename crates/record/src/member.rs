@@ -13,7 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::checkpoint::{CheckpointError, Cosignature, CosignKeys, SignedCheckpoint};
+use crate::checkpoint::{CheckpointError, CosignKeys, Cosignature, SignedCheckpoint};
 use crate::digest::Digest;
 use crate::entry::Entry;
 use crate::keys::SecretKey;
@@ -85,7 +85,9 @@ pub enum Refused {
     #[error("what this member kept as `{0}` is damaged")]
     Kept(String),
     /// A term that would undo what is in force.
-    #[error("a term that begins at {base} would undo what is in force here up to {in_force}: compare with other members, do not follow")]
+    #[error(
+        "a term that begins at {base} would undo what is in force here up to {in_force}: compare with other members, do not follow"
+    )]
     Undone {
         /// Where it begins.
         base: u64,
@@ -387,9 +389,8 @@ impl Member {
         // Its stamps follow those of the base and are not compared with what the old hub said last.
         let head_at = std::mem::replace(&mut self.head_at, 0);
         let checked = self.check_extension_at(note, leaves, now, base);
-        let turned = checked.and_then(|()| {
-            if self.log.roster().term > term { Ok(()) } else { Err(Refused::NoTerm(base)) }
-        });
+        let turned = checked
+            .and_then(|()| if self.log.roster().term > term { Ok(()) } else { Err(Refused::NoTerm(base)) });
         if let Err(refused) = turned {
             (self.log, self.head_at) = (before, head_at);
             if let Refused::Undone { .. } = refused {
@@ -403,7 +404,13 @@ impl Member {
         Ok(cut)
     }
 
-    fn check_extension_at(&mut self, note: &str, leaves: &[Vec<u8>], now: i64, base: u64) -> Result<(), Refused> {
+    fn check_extension_at(
+        &mut self,
+        note: &str,
+        leaves: &[Vec<u8>],
+        now: i64,
+        base: u64,
+    ) -> Result<(), Refused> {
         let in_force = self.watermark();
         // The opening is checked before anything is said of it, so that nobody but a quorum can halt this member.
         if base < in_force {
@@ -503,7 +510,8 @@ impl Member {
         let claim = self.claim.clone();
         let body = SignOff { term, next: next.clone(), address: address.to_owned(), claim };
         let subject = self.log.roster().origin.trim_start_matches("comity/").to_owned();
-        let statement = Statement::new(SIGN_OFF, &subject, &self.party, actor, &body).map_err(|e| wrong(e.to_string()))?;
+        let statement = Statement::new(SIGN_OFF, &subject, &self.party, actor, &body)
+            .map_err(|e| wrong(e.to_string()))?;
         let signed = SignedStatement::sign(statement, key).map_err(|e| wrong(e.to_string()))?;
         // INVARIANT: kept before the sign-off leaves.
         shelf.keep_note(SIGNED_OFF, &term.to_string()).map_err(MemberError::Shelf)?;
@@ -515,7 +523,8 @@ impl Member {
 /// Reads the note [`COSIGNED`]: size, root and term on the first line, then the checkpoint as the hub signed it. Notes
 /// of before there were terms have neither.
 pub fn read_cosigned(text: &str) -> Option<(Cosigned, Option<String>)> {
-    let (line, claim) = text.split_once('\n').map_or((text, None), |(line, note)| (line, Some(note.to_owned())));
+    let (line, claim) =
+        text.split_once('\n').map_or((text, None), |(line, note)| (line, Some(note.to_owned())));
     let mut words = line.split(' ');
     let (size, root) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
     let term = words.next().map_or(Some(1), |t| t.parse().ok())?;
@@ -524,7 +533,8 @@ pub fn read_cosigned(text: &str) -> Option<(Cosigned, Option<String>)> {
     let short = term == 1 && claim.is_none() && line == format!("{size} {root}");
     let whole = line == format!("{size} {root} {term}");
     let of_it = claim.as_ref().is_none_or(|note| {
-        SignedCheckpoint::parse(note).is_ok_and(|n| (n.checkpoint().size(), n.checkpoint().root()) == (size, root))
+        SignedCheckpoint::parse(note)
+            .is_ok_and(|n| (n.checkpoint().size(), n.checkpoint().root()) == (size, root))
     });
     ((short || whole) && of_it).then_some((cosigned, claim))
 }
