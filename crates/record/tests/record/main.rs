@@ -9,4 +9,6 @@ mod handover;
 mod hostile;
 mod logs;
 mod rosters;
+mod sim;
+mod storms;
 mod trees;
