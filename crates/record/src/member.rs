@@ -255,7 +255,10 @@ impl Member {
         // Old entries are being caught up on; but what is new since this member last had all there was cannot have
         // been stamped before that, and nothing is stamped in the future. So a hub cannot hold time back.
         let new = self.log.entries().get(usize::try_from(first).unwrap_or(usize::MAX)..).unwrap_or(&[]);
-        // A clock that was ahead and has been set right does not hold its node back.
+        // A clock that was ahead and has been set right does not hold its node back: what it said is forgotten.
+        if self.head_at > now.saturating_add(SKEW) {
+            self.head_at = 0;
+        }
         let since = self.head_at.min(now).saturating_sub(SKEW);
         if let Some(e) = new.iter().find(|e| e.time < since || e.time > now.saturating_add(SKEW)) {
             return Err(Refused::Skewed(e.time));
@@ -363,56 +366,57 @@ impl Member {
         Ok(true)
     }
 
-    /// Follows a log in which another term has begun: `leaves` are its entries from `base` on, of which the first begins
-    /// the term. What was mirrored above the base is cut off and given back: it is pending again.
+    /// Follows a log in which another term has begun: `leaves` are its entries from `from` on, the first that differs from
+    /// what is mirrored here, and one of them begins the term. That one may stand further on, if the hub before had shown
+    /// this member a history that the term leaves behind. What was mirrored from `from` on is cut off and given back: it
+    /// is pending again.
     ///
     /// # Errors
     /// When they do not begin a later term with the sign-offs that it takes, or would undo what is in force here: then
     /// the machine halts.
     pub fn turn<S: Shelf>(
         &mut self,
-        base: u64,
+        from: u64,
         note: &str,
         leaves: &[Vec<u8>],
         now: i64,
         shelf: &mut S,
     ) -> Result<Vec<Entry>, MemberError<S::Error>> {
-        let first = leaves.first().and_then(|leaf| Entry::from_bytes(leaf).ok());
-        if first.is_none_or(|e| e.signed.statement().r#type != OPEN) || base > self.log.size() {
-            return Err(Refused::NoTerm(base).into());
+        if !leaves.iter().any(|leaf| opens(leaf)) || from > self.log.size() {
+            return Err(Refused::NoTerm(from).into());
         }
         let before = self.log.clone();
-        let term = before.roster().term;
-        let cut = self.log.truncate(base);
+        let cut = self.log.truncate(from);
         // Its stamps follow those of the base and are not compared with what the old hub said last.
         let head_at = std::mem::replace(&mut self.head_at, 0);
-        let checked = self.check_extension_at(note, leaves, now, base);
-        let turned = checked.and_then(|()| {
-            if self.log.roster().term > term { Ok(()) } else { Err(Refused::NoTerm(base)) }
-        });
-        if let Err(refused) = turned {
+        if let Err(refused) = self.check_turn(note, leaves, now, from, before.roster().term) {
             (self.log, self.head_at) = (before, head_at);
             if let Refused::Undone { .. } = refused {
                 self.halted = Some(refused.to_string());
             }
             return Err(refused.into());
         }
-        shelf.cut_entries(base).map_err(MemberError::Shelf)?;
-        shelf.keep_entries(base, leaves, note).map_err(MemberError::Shelf)?;
+        shelf.cut_entries(from).map_err(MemberError::Shelf)?;
+        shelf.keep_entries(from, leaves, note).map_err(MemberError::Shelf)?;
         self.head_at = now;
         Ok(cut)
     }
 
-    fn check_extension_at(&mut self, note: &str, leaves: &[Vec<u8>], now: i64, base: u64) -> Result<(), Refused> {
+    fn check_turn(&mut self, note: &str, leaves: &[Vec<u8>], now: i64, from: u64, term: u32) -> Result<(), Refused> {
         let in_force = self.watermark();
-        // The opening is checked before anything is said of it, so that nobody but a quorum can halt this member.
-        if base < in_force {
+        let undone = from < in_force;
+        if undone {
             for leaf in leaves {
                 self.log.append(leaf, None)?;
             }
-            return Err(Refused::Undone { base, in_force });
+        } else {
+            self.check_extension(note, leaves, now)?;
         }
-        self.check_extension(note, leaves, now)
+        // INVARIANT: the opening holds before anything is said of it, so that nobody but a quorum halts this member.
+        if self.log.roster().term <= term {
+            return Err(Refused::NoTerm(from));
+        }
+        if undone { Err(Refused::Undone { base: from, in_force }) } else { Ok(()) }
     }
 
     /// Says that this copy is an old one: nothing is cosigned until the others have said how far they are.
@@ -510,6 +514,11 @@ impl Member {
         self.signed_off = term;
         Ok(signed)
     }
+}
+
+/// Whether an entry says that it begins a term.
+fn opens(leaf: &[u8]) -> bool {
+    Entry::from_bytes(leaf).is_ok_and(|e| e.signed.statement().r#type == OPEN)
 }
 
 /// Size, root and term on the first line, then the checkpoint as the hub signed it. Notes of before there were terms

@@ -87,7 +87,7 @@ pub struct Hub {
     key: Rc<SecretKey>,
     books: Books,
     faces: Vec<Face>,
-    waiting: BTreeMap<usize, (u64, Digest, u64)>,
+    waiting: BTreeMap<usize, (u64, Digest, u64, bool)>,
     witnessed: BTreeMap<usize, u64>,
     /// What its disk does at the next write but this many.
     pub fuse: Option<(u32, Trouble)>,
@@ -345,8 +345,8 @@ impl Hub {
     }
 
     /// Takes what a member has; answers now or when there is more.
-    pub fn sync(&mut self, from: usize, size: u64, root: Digest, sealed: u64, out: &mut Vec<(Party, Message)>) {
-        self.waiting.insert(from, (size, root, sealed));
+    pub fn sync(&mut self, from: usize, have: (u64, Digest, u64, bool), out: &mut Vec<(Party, Message)>) {
+        self.waiting.insert(from, have);
         self.answer(out);
     }
 
@@ -373,14 +373,14 @@ impl Hub {
     }
 
     /// What there is beyond what a member has.
-    fn show(&self, member: usize, (size, root, sealed): (u64, Digest, u64)) -> Option<Show> {
+    fn show(&self, member: usize, (size, root, sealed, waits): (u64, Digest, u64, bool)) -> Option<Show> {
         if self.lies.stale == Some(member) {
             return None;
         }
         let face = &self.faces[self.face_of(member)];
         let published = face.published;
         let same = face.log.tree().root_at(size).is_ok_and(|r| r == root);
-        let news = published > size || !same || face.sealed_size() > sealed;
+        let news = waits || published > size || !same || face.sealed_size() > sealed;
         if !news || !face.notes.contains_key(&published) || self.index == 0 && !same {
             return None;
         }
@@ -417,6 +417,16 @@ impl Hub {
     /// A witness has seen this size, or says so.
     pub fn witnessed(&mut self, index: usize, size: u64) {
         self.witnessed.insert(index, size);
+    }
+
+    /// Where it stands, for people who read a trace.
+    pub fn shown(&self) -> String {
+        let face = |f: &Face| {
+            let latest = f.notes.last_key_value().map(|(s, n)| (*s, n.lines().map(|l| l.name().to_owned()).collect::<Vec<_>>()));
+            format!("size {} published {} sealed {} latest {latest:?}", f.log.size(), f.published, f.sealed_size())
+        };
+        let faces: Vec<String> = self.faces.iter().map(face).collect();
+        format!("hub{} up {} serves {}: {}", self.index, self.up, self.serves, faces.join("; "))
     }
 
     /// What is kept lazily.

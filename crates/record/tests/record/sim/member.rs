@@ -71,6 +71,7 @@ pub struct Actor {
     pub overdue: BTreeSet<Digest>,
     /// Refusals by what was refused, for the trace.
     pub refusals: u64,
+    pub loud: bool,
     /// Two checkpoints of one size that it was shown.
     pub forks_seen: u64,
     /// The last reason why no term could be opened.
@@ -81,12 +82,16 @@ pub struct Actor {
     /// Statements in its copy of the record.
     recorded: BTreeSet<Digest>,
     accepted: BTreeSet<Digest>,
+    /// What it cosigned last; handed in until it is in force.
+    cosigned: Option<(u64, Rc<[String]>)>,
     signoffs: BTreeMap<(u32, String), Rc<[u8]>>,
     /// The hub that it asks.
     hub: usize,
     /// The last hub that is to take over, as people have decided.
     decided: usize,
-    /// Numbers of keys below this were lost.
+    /// Looks at what is in force anew now and then alone, since the same note comes from everyone.
+    rereads: u64,
+    /// Keys that were lost.
     lost: BTreeSet<record::PublicKey>,
 }
 
@@ -107,6 +112,7 @@ impl Actor {
             facts: Vec::new(),
             overdue: BTreeSet::new(),
             refusals: 0,
+            loud: false,
             forks_seen: 0,
             no_opening: None,
             charter,
@@ -114,9 +120,11 @@ impl Actor {
             held: BTreeMap::new(),
             recorded: BTreeSet::new(),
             accepted: BTreeSet::new(),
+            cosigned: None,
             signoffs: BTreeMap::new(),
             hub: 0,
             decided: 0,
+            rereads: 0,
             lost: BTreeSet::new(),
         }
     }
@@ -136,6 +144,7 @@ impl Actor {
         self.held.clear();
         self.overdue.clear();
         self.accepted.clear();
+        self.cosigned = None;
         self.signoffs.clear();
         self.facts.clear();
         self.hub = 0;
@@ -188,8 +197,11 @@ impl Actor {
         match call(machine, &mut self.disk) {
             Ok(done) => Ok(Some(done)),
             Err(MemberError::Shelf(down)) => Err(down),
-            Err(MemberError::Refused(_)) => {
+            Err(MemberError::Refused(why)) => {
                 self.refusals += 1;
+                if self.loud {
+                    println!("{} refuses: {why}", self.id);
+                }
                 Ok(None)
             }
         }
@@ -257,7 +269,10 @@ impl Actor {
     pub fn tick(&mut self, now: i64, peers: &[usize], decided: usize, out: &mut Out) -> Step {
         self.decided = decided;
         self.look(now);
-        self.ask(out);
+        self.ask(true, out);
+        if let Some((size, lines)) = self.cosigned.clone().filter(|(size, _)| *size > self.member().watermark()) {
+            out.push((Party::Hub(self.hub), Message::Cosign(size, lines)));
+        }
         for (id, held) in self.held.iter().take(MOST) {
             let own = self.disk.kept.outbox.contains_key(id);
             if own || now - held.since > OVERDUE / 4 {
@@ -273,10 +288,13 @@ impl Actor {
         Ok(())
     }
 
-    fn ask(&self, out: &mut Out) {
+    fn ask(&self, again: bool, out: &mut Out) {
         let machine = self.member();
         let (size, root) = (machine.log.size(), machine.log.tree().root());
-        out.push((Party::Hub(self.hub), Message::Sync { size, root, sealed: machine.watermark() }));
+        let sealed = machine.watermark();
+        // A poll that ran out is answered with what there is.
+        let waits = again && sealed < size;
+        out.push((Party::Hub(self.hub), Message::Sync { size, root, sealed, waits }));
     }
 
     fn word(&self, asks: bool) -> Word {
@@ -327,6 +345,7 @@ impl Actor {
     pub fn take(&mut self, from: Party, message: &Message, now: i64, out: &mut Out) -> Step {
         match message {
             Message::Show(show) => {
+                let before = (self.member().log.size(), self.member().watermark());
                 self.show(show, now)?;
                 if let Some(lines) = self.cosign(&show.note, now)? {
                     out.push((from, lines));
@@ -334,8 +353,10 @@ impl Actor {
                 for note in &show.sealed {
                     self.raise(note)?;
                 }
-                if Party::Hub(self.hub) == from {
-                    self.ask(out);
+                // What is refused is not asked for again at once.
+                let after = (self.member().log.size(), self.member().watermark());
+                if Party::Hub(self.hub) == from && before != after {
+                    self.ask(false, out);
                 }
                 Ok(())
             }
@@ -434,15 +455,22 @@ impl Actor {
         }
         let term = self.member().log.roster().electorate_at(size).map_or(0, |e| e.term);
         self.facts.push(Fact::Cosigned { size, term });
-        Ok(Some(Message::Cosign(size, lines.iter().map(Cosignature::to_line).collect())))
+        let lines: Rc<[String]> = lines.iter().map(Cosignature::to_line).collect();
+        self.cosigned = Some((size, lines.clone()));
+        Ok(Some(Message::Cosign(size, lines)))
     }
 
     fn raise(&mut self, note: &str) -> Step {
-        let Ok(checkpoint) = SignedCheckpoint::parse(note) else { return Ok(()) };
-        let size = checkpoint.checkpoint().size();
+        let size = size_of(note);
         if size > self.member().log.size() || size < self.member().watermark() {
             return Ok(());
         }
+        let known = self.member().in_force.as_ref().is_some_and(|e| e.size() == size && self.rereads % 8 != 0);
+        self.rereads += 1;
+        if known {
+            return Ok(());
+        }
+        let Ok(checkpoint) = SignedCheckpoint::parse(note) else { return Ok(()) };
         if self.has(Sabotage::OldEraIgnored)
             && let Some(machine) = &mut self.machine
             && let Ok(Standing::InForce(evidence)) = machine.log.standing_above(&checkpoint, size)
@@ -483,7 +511,10 @@ impl Actor {
         for note in &word.in_force {
             self.raise(note)?;
         }
-        if let Some(claim) = &word.claim {
+        let own = self.disk.kept.notes.get(COSIGNED).and_then(|t| t.split_once('\n'));
+        let same = |claim: &String| own.is_some_and(|(_, note)| note == claim);
+        let asked = self.member().restored.is_some();
+        if let Some(claim) = word.claim.as_ref().filter(|c| asked || !c.as_ref().is_some_and(same)) {
             let claim = claim.as_ref().and_then(|n| SignedCheckpoint::parse(n).ok());
             if let Some(claim) = &claim {
                 let (size, root) = (claim.checkpoint().size(), claim.checkpoint().root());
@@ -522,7 +553,9 @@ impl Actor {
             return;
         }
         self.hold(id, bytes.clone(), now);
-        self.held.entry(id).and_modify(|h| drop(h.by.insert(peer.to_owned())));
+        self.held.entry(id).and_modify(|h| {
+            h.by.insert(peer.to_owned());
+        });
     }
 
     /// Signs off the present term, and begins the next if enough have.
@@ -589,4 +622,35 @@ impl Actor {
     pub fn sees(&self, id: &Digest) -> bool {
         self.recorded.contains(id) || self.overdue.contains(id)
     }
+}
+
+impl Actor {
+    /// Where it stands, for people who read a trace.
+    pub fn shown(&self) -> String {
+        let Some(m) = &self.machine else { return format!("{} is down", self.id) };
+        let at = |c: record::log::Cosigned| (c.size, c.term);
+        format!(
+            "{}: term {} size {} in force {} cosigned {:?} signed off {} told {:?} asks hub{} decided {} held {} overdue {} outbox {} {:?} {:?} {:?}",
+            self.id,
+            m.log.roster().term,
+            m.log.size(),
+            m.watermark(),
+            m.cosigned.map(at),
+            m.signed_off,
+            m.restored.as_ref().map(|r| r.told.keys().collect::<Vec<_>>()),
+            self.hub,
+            self.decided,
+            self.held.len(),
+            self.overdue.len(),
+            self.disk.kept.outbox.len(),
+            self.no_opening,
+            m.halted,
+            m.log.voids(),
+        )
+    }
+}
+
+/// The size in a note, unread.
+fn size_of(note: &str) -> u64 {
+    note.lines().nth(1).and_then(|line| line.parse().ok()).unwrap_or(0)
 }

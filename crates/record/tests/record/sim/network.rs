@@ -52,7 +52,7 @@ pub enum Message {
     /// It would be void.
     Refused(Digest),
     /// What a member has; the hub answers when it has more.
-    Sync { size: u64, root: Digest, sealed: u64 },
+    Sync { size: u64, root: Digest, sealed: u64, waits: bool },
     Show(Rc<Show>),
     /// Cosignatures of the checkpoint of a size.
     Cosign(u64, Rc<[String]>),

@@ -118,6 +118,9 @@ impl World {
             storm,
             rng,
         };
+        for actor in &mut world.actors {
+            actor.loud = loud;
+        }
         world.begin();
         world
     }
@@ -305,8 +308,8 @@ impl World {
             }),
             _ if !hub.serves => Ok(()),
             (Message::Submit(id, bytes), Party::Member(m)) => hub.submit(m, *id, bytes, now, &mut out),
-            (Message::Sync { size, root, sealed }, Party::Member(m)) => {
-                hub.sync(m, *size, *root, *sealed, &mut out);
+            (Message::Sync { size, root, sealed, waits }, Party::Member(m)) => {
+                hub.sync(m, (*size, *root, *sealed, *waits), &mut out);
                 Ok(())
             }
             (Message::Cosign(size, lines), _) => {
@@ -533,6 +536,10 @@ impl World {
         };
         debug_assert!(self.hubs.iter().skip(1).all(|h| !h.serves || h.leaves().iter().any(opened)));
         self.outcome.faults.clone_from(&self.watch.faults);
+        if self.loud {
+            self.actors.iter().for_each(|a| println!("{}", a.shown()));
+            self.hubs.iter().for_each(|h| println!("{}", h.shown()));
+        }
         self.outcome.in_force = self.watch.height();
         self.outcome.lied = self.storm.lies.any();
         self.outcome.liars = self.storm.liars.len() as u64;
