@@ -154,6 +154,8 @@ pub struct Member {
 pub struct Restored {
     /// By party: term, size and root of the highest checkpoint that it has cosigned.
     pub told: BTreeMap<String, (u32, u64, Digest)>,
+    /// These checkpoints as their hubs signed them.
+    claims: BTreeMap<(u32, u64, Digest), String>,
 }
 
 impl Member {
@@ -457,6 +459,9 @@ impl Member {
                 (term, said.size(), said.root())
             }
         };
+        if let Some(note) = claim {
+            restored.claims.insert(at, bare(note));
+        }
         restored.told.insert(party.to_owned(), at);
         let told: BTreeSet<String> = restored.told.keys().cloned().collect();
         let enough = roster.electorate().is_some_and(|e| e.decides(&told, Some(&self.party)));
@@ -472,9 +477,12 @@ impl Member {
             }
         }
         let (term, size, root) = highest;
-        if size > 0 && self.cosigned.is_none_or(|c| (c.term, c.size) < (term, size)) {
-            shelf.keep_note(COSIGNED, &format!("{size} {root} {term}")).map_err(MemberError::Shelf)?;
-            (self.cosigned, self.claim) = (Some(Cosigned { size, root, term }), None);
+        if let Some(claim) = restored.claims.remove(&highest)
+            && self.cosigned.is_none_or(|c| (c.term, c.size) < (term, size))
+        {
+            // It may have cosigned that, so a sign-off claims it: too much is safe, too little is not.
+            shelf.keep_note(COSIGNED, &format!("{size} {root} {term}\n{claim}")).map_err(MemberError::Shelf)?;
+            (self.cosigned, self.claim) = (Some(Cosigned { size, root, term }), Some(claim));
         }
         shelf.keep_note(RESTORED, "").map_err(MemberError::Shelf)?;
         self.restored = None;

@@ -245,7 +245,7 @@ impl Actor {
         };
         if let Some(signed) = signed {
             self.take_on(&signed, now)?;
-            out.push((Party::Hub(self.hub), Message::Submit(signed.id(), signed.to_bytes().into())));
+            out.push((Party::Hub(self.asks()), Message::Submit(signed.id(), signed.to_bytes().into())));
         }
         Ok(())
     }
@@ -268,15 +268,15 @@ impl Actor {
     /// When the disk fails.
     pub fn tick(&mut self, now: i64, peers: &[usize], decided: usize, out: &mut Out) -> Step {
         self.decided = decided;
-        self.look(now);
+        self.look(now)?;
         self.ask(true, out);
         if let Some((size, lines)) = self.cosigned.clone().filter(|(size, _)| *size > self.member().watermark()) {
-            out.push((Party::Hub(self.hub), Message::Cosign(size, lines)));
+            out.push((Party::Hub(self.asks()), Message::Cosign(size, lines)));
         }
         for (id, held) in self.held.iter().take(MOST) {
             let own = self.disk.kept.outbox.contains_key(id);
             if own || now - held.since > OVERDUE / 4 {
-                out.push((Party::Hub(self.hub), Message::Submit(*id, held.bytes.clone())));
+                out.push((Party::Hub(self.asks()), Message::Submit(*id, held.bytes.clone())));
             }
         }
         self.accept(now)?;
@@ -288,13 +288,19 @@ impl Actor {
         Ok(())
     }
 
+    /// The hub that it asks: no further than the one after its term, which knows how that term ended.
+    fn asks(&self) -> usize {
+        let term = self.machine.as_ref().map_or(0, |m| m.log.roster().term) as usize;
+        if term == 0 { self.hub } else { self.hub.min(term) }
+    }
+
     fn ask(&self, again: bool, out: &mut Out) {
         let machine = self.member();
         let (size, root) = (machine.log.size(), machine.log.tree().root());
         let sealed = machine.watermark();
         // A poll that ran out is answered with what there is.
         let waits = again && sealed < size;
-        out.push((Party::Hub(self.hub), Message::Sync { size, root, sealed, waits }));
+        out.push((Party::Hub(self.asks()), Message::Sync { size, root, sealed, waits }));
     }
 
     fn word(&self, asks: bool) -> Word {
@@ -324,8 +330,8 @@ impl Actor {
     }
 
     /// Looks which statements are overdue.
-    fn look(&mut self, now: i64) {
-        let Some(machine) = &self.machine else { return };
+    fn look(&mut self, now: i64) -> Step {
+        let Some(machine) = &self.machine else { return Ok(()) };
         let roster = machine.log.roster();
         let need = roster.f as usize + 1;
         for held in self.held.values_mut() {
@@ -334,8 +340,15 @@ impl Actor {
                 held.known.get_or_insert(now);
             }
         }
+        // What would be void by now is nothing that a hub could still record.
         let late = self.held.iter().filter(|(_, h)| h.known.is_some_and(|t| t + OVERDUE <= now));
-        self.overdue = late.map(|(id, _)| *id).collect();
+        let late: Vec<Digest> = late.map(|(id, _)| *id).collect();
+        let (void, late) = late.into_iter().partition(|id| self.is_void(id));
+        self.overdue = late;
+        for id in void {
+            self.given_up(id)?;
+        }
+        Ok(())
     }
 
     /// Takes a message.
@@ -355,7 +368,7 @@ impl Actor {
                 }
                 // What is refused is not asked for again at once.
                 let after = (self.member().log.size(), self.member().watermark());
-                if Party::Hub(self.hub) == from && before != after {
+                if Party::Hub(self.asks()) == from && before != after {
                     self.ask(false, out);
                 }
                 Ok(())
@@ -368,15 +381,19 @@ impl Actor {
 
     /// What the hub calls void is given up if it is.
     fn refused(&mut self, id: Digest) -> Step {
-        let Some(held) = self.held.get(&id) else { return Ok(()) };
+        if self.held.contains_key(&id) && self.is_void(&id) { self.given_up(id) } else { Ok(()) }
+    }
+
+    fn is_void(&self, id: &Digest) -> bool {
         let log = &self.member().log;
-        let Ok(signed) = SignedStatement::from_bytes(&held.bytes) else { return Ok(()) };
-        if log.roster().after(log.size(), &Entry::new(0, signed)).is_err() {
-            self.held.remove(&id);
-            self.facts.push(Fact::GivenUp(id));
-            self.disk.dequeue(id)?;
-        }
-        Ok(())
+        let signed = self.held.get(id).and_then(|h| SignedStatement::from_bytes(&h.bytes).ok());
+        signed.is_some_and(|s| log.roster().after(log.size(), &Entry::new(0, s)).is_err())
+    }
+
+    fn given_up(&mut self, id: Digest) -> Step {
+        self.held.remove(&id);
+        self.facts.push(Fact::GivenUp(id));
+        self.disk.dequeue(id)
     }
 
     /// Takes in what a hub shows: more of the same history, or that of a later term.
@@ -423,7 +440,7 @@ impl Actor {
 
     /// Cosigns a checkpoint, if nothing that others hold is missing.
     fn cosign(&mut self, note: &str, now: i64) -> Result<Option<Message>, Down> {
-        self.look(now);
+        self.look(now)?;
         let Ok(checkpoint) = SignedCheckpoint::parse(note) else { return Ok(None) };
         let size = checkpoint.checkpoint().size();
         let machine = self.member();

@@ -148,7 +148,8 @@ impl Storm {
             3 => Wish::Leave,
             4 => {
                 let other = honest[rng.usize(0..honest.len())];
-                if other != by {
+                // Who lost its keys counts among those that may fail.
+                if other != by && !self.lies.any() && self.liars.is_empty() {
                     self.at(rng, Fault::Loss(other, by));
                 }
                 return;

@@ -177,7 +177,11 @@ impl World {
             Event::Wake(party) => self.wake(party),
             Event::Tick(party) => self.tick(party),
             Event::Deliver(from, to, message) => {
-                self.trace(format_args!("{from:?} {to:?} {}", message.name()));
+                let id = match &message {
+                    Message::Submit(id, _) | Message::Receipt(id, _) | Message::Refused(id) => id.short(),
+                    _ => String::new(),
+                };
+                self.trace(format_args!("{from:?} {to:?} {}{id}", message.name()));
                 self.deliver(from, to, &message);
             }
         }
@@ -537,6 +541,7 @@ impl World {
         debug_assert!(self.hubs.iter().skip(1).all(|h| !h.serves || h.leaves().iter().any(opened)));
         self.outcome.faults.clone_from(&self.watch.faults);
         if self.loud {
+            self.watch.waiting(i64::MAX).for_each(|(id, by)| println!("waits: {} of m{by}", id.short()));
             self.actors.iter().for_each(|a| println!("{}", a.shown()));
             self.hubs.iter().for_each(|h| println!("{}", h.shown()));
         }
