@@ -352,8 +352,10 @@ impl Member {
             .as_ref()
             .is_none_or(|now| (evidence.size(), evidence.attested_at()) > (now.size(), now.attested_at()));
         let of_term = self.log.roster().electorate_at(evidence.size()).map_or(0, |e| e.term);
-        // What is signed off takes no more in force: the next hub has begun from what was said.
-        if !better || evidence.size() > above && of_term <= self.signed_off {
+        // What is signed off takes no more in force until the next hub has begun from what was said. After that what
+        // was below its base may: the seal of a change in it is still needed.
+        let ended = of_term <= self.signed_off && self.log.roster().term <= self.signed_off;
+        if !better || evidence.size() > above && ended {
             return Ok(false);
         }
         let note = evidence.checkpoint().to_note();

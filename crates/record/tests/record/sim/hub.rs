@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use record::log::is_sealed;
 use record::tree::leaf_hash;
-use record::{Checkpoint, Cosignature, Digest, Entry, HubInfo, Log, SecretKey, SignedCheckpoint, SignedStatement};
+use record::{Checkpoint, Cosignature, Digest, Entry, HubInfo, Log, SecretKey, SignedCheckpoint, SignedStatement, Standing};
 
 use super::charter::{hub_info, key, secret_of};
 use super::network::{Message, Party, Show};
@@ -135,6 +135,22 @@ impl Face {
         Some(note)
     }
 
+    /// Takes what was in force before its term, without which it could not tell what is in force after a change of
+    /// members.
+    fn believe(&mut self, notes: &[String]) {
+        let mut notes: Vec<SignedCheckpoint> = notes.iter().filter_map(|n| SignedCheckpoint::parse(n).ok()).collect();
+        notes.sort_by_key(|n| n.checkpoint().size());
+        for note in notes {
+            let (above, size) = (self.sealed_size(), note.checkpoint().size());
+            if size > above && matches!(self.log.standing_above(&note, above), Ok(Standing::InForce(_))) {
+                if self.log.roster().electorates(above, size).len() > 1 {
+                    self.seals.insert(size, note.to_note());
+                }
+                self.sealed = Some(note);
+            }
+        }
+    }
+
     fn waits(&self, now: i64) -> Option<i64> {
         if self.log.size() == self.published {
             return None;
@@ -196,6 +212,7 @@ impl Hub {
 
     pub fn wake(&mut self, now: i64) {
         self.up = true;
+        self.serves = !self.books.leaves.is_empty();
         let mut face = Face::of(self.books.leaves.clone());
         face.sealed.clone_from(&self.books.sealed);
         face.seals.clone_from(&self.books.seals);
@@ -363,7 +380,8 @@ impl Hub {
         let witnesses = face.log.roster().witnesses.len();
         for index in 0..witnesses {
             let old = self.witnessed.get(&index).copied().unwrap_or(0);
-            if old >= face.published {
+            let name = super::charter::witness_name(index);
+            if old > face.published || note.lines().any(|line| line.name() == name) {
                 continue;
             }
             let proof = face.log.tree().prove_consistency(old, face.published).unwrap_or_default();
@@ -410,6 +428,8 @@ impl Hub {
             }
         }
         if sealed {
+            // What sealed is kept before it is shown: after a change nobody may be left to cosign it again.
+            self.keep();
             self.publish(now, out);
         }
     }
@@ -441,7 +461,7 @@ impl Hub {
     ///
     /// # Errors
     /// When its disk fails.
-    pub fn open(&mut self, leaves: &[Vec<u8>], opening: &[u8], now: i64) -> Result<bool, Down> {
+    pub fn open(&mut self, leaves: &[Vec<u8>], opening: &[u8], sealed: &[String], now: i64) -> Result<bool, Down> {
         if self.serves {
             return Ok(false);
         }
@@ -454,8 +474,9 @@ impl Hub {
         if roster.term != before + 1 || roster.hub.as_ref() != Some(&self.info()) {
             return Ok(false);
         }
-        let all = face.leaves.clone();
-        self.write(|books| books.leaves = all)?;
+        face.believe(sealed);
+        let books = Books { leaves: face.leaves.clone(), sealed: face.sealed.clone(), seals: face.seals.clone() };
+        self.write(|kept| *kept = books)?;
         self.serves = true;
         self.faces = vec![face];
         self.publish(now, &mut Vec::new());

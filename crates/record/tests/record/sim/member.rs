@@ -8,7 +8,7 @@ use record::roster::{ACCEPT, CHANGE, LEAVE, OPEN, ROTATE};
 use record::term::{Claim, SIGN_OFF, SignOff, TermError, bare};
 use record::tree::leaf_hash;
 use record::{
-    Change, Cosignature, Digest, Entry, Member, Opening, SignedCheckpoint, SignedStatement, Standing,
+    Change, Cosignature, Digest, Entry, Member, Opening, Roster, SignedCheckpoint, SignedStatement, Standing,
 };
 
 use super::Sabotage;
@@ -82,6 +82,8 @@ pub struct Actor {
     /// Statements in its copy of the record.
     recorded: BTreeSet<Digest>,
     accepted: BTreeSet<Digest>,
+    /// The checkpoint that proves what it has.
+    head: Option<(u64, String)>,
     /// What it cosigned last; handed in until it is in force.
     cosigned: Option<(u64, Rc<[String]>)>,
     signoffs: BTreeMap<(u32, String), Rc<[u8]>>,
@@ -120,6 +122,7 @@ impl Actor {
             held: BTreeMap::new(),
             recorded: BTreeSet::new(),
             accepted: BTreeSet::new(),
+            head: None,
             cosigned: None,
             signoffs: BTreeMap::new(),
             hub: 0,
@@ -145,6 +148,7 @@ impl Actor {
         self.overdue.clear();
         self.accepted.clear();
         self.cosigned = None;
+        self.head = None;
         self.signoffs.clear();
         self.facts.clear();
         self.hub = 0;
@@ -291,7 +295,7 @@ impl Actor {
     /// The hub that it asks: no further than the one after its term, which knows how that term ended.
     fn asks(&self) -> usize {
         let term = self.machine.as_ref().map_or(0, |m| m.log.roster().term) as usize;
-        if term == 0 { self.hub } else { self.hub.min(term) }
+        self.hub.min(term)
     }
 
     fn ask(&self, again: bool, out: &mut Out) {
@@ -361,7 +365,7 @@ impl Actor {
                 let before = (self.member().log.size(), self.member().watermark());
                 self.show(show, now)?;
                 if let Some(lines) = self.cosign(&show.note, now)? {
-                    out.push((from, lines));
+                    out.push((Party::Hub(self.asks()), lines));
                 }
                 for note in &show.sealed {
                     self.raise(note)?;
@@ -371,6 +375,10 @@ impl Actor {
                 if Party::Hub(self.asks()) == from && before != after {
                     self.ask(false, out);
                 }
+                Ok(())
+            }
+            Message::Sync { size, root, .. } => {
+                self.show_to(from, *size, *root, out);
                 Ok(())
             }
             Message::Refused(id) => self.refused(*id),
@@ -413,6 +421,7 @@ impl Actor {
             }
             return Ok(());
         }
+        let to = at + rest.len() as u64;
         if at == size {
             self.with(|m, d| m.extend(&show.note, rest, now, d))?;
         } else {
@@ -426,6 +435,9 @@ impl Actor {
                     self.hold(id, bytes, now);
                 }
             }
+        }
+        if self.member().log.size() == to {
+            self.head = Some((to, show.note.clone()));
         }
         let entries = self.member().log.entries();
         let new: Vec<Digest> = entries.iter().skip(at as usize).map(|e| e.signed.id()).collect();
@@ -536,7 +548,13 @@ impl Actor {
             if let Some(claim) = &claim {
                 let (size, root) = (claim.checkpoint().size(), claim.checkpoint().root());
                 let log = &self.member().log;
-                self.forks_seen += u64::from(log.tree().root_at(size).is_ok_and(|ours| ours != root));
+                let fork = log.tree().root_at(size).is_ok_and(|ours| ours != root);
+                // A hub that does not show it the record is not the only one that has it.
+                if size > log.size() && now % 2 == 0 {
+                    let (size, root, sealed) = (log.size(), log.tree().root(), self.member().watermark());
+                    out.push((from, Message::Sync { size, root, sealed, waits: false }));
+                }
+                self.forks_seen += u64::from(fork);
             }
             if self.member().restored.is_some() {
                 self.with(|m, d| m.told(&peer, claim.as_ref(), d))?;
@@ -606,31 +624,46 @@ impl Actor {
 
     /// Puts an opening together from the sign-offs that are here.
     fn open(&mut self, term: u32) -> Option<Message> {
-        let mut log = self.member().log.clone();
+        let log = self.member().log.clone();
         let all: Vec<Vec<u8>> =
             self.signoffs.iter().filter(|((t, _), _)| *t == term).map(|(_, b)| b.to_vec()).collect();
         // Who may sign off follows from the entries that stay, and these follow from the sign-offs.
+        let (mut roster, mut size) = (log.roster().clone(), log.size());
         for _ in 0..4 {
-            let roster = log.roster();
-            let valid: Vec<Vec<u8>> = all.iter().filter(|b| Claim::read(b, roster).is_ok()).cloned().collect();
-            let opening = match Opening::make(&valid, log.tree(), roster) {
+            let valid: Vec<Vec<u8>> = all.iter().filter(|b| Claim::read(b, &roster).is_ok()).cloned().collect();
+            let opening = match Opening::make(&valid, log.tree(), &roster) {
                 Ok(opening) => opening,
                 Err(why) => {
                     self.no_opening = Some(why);
                     return None;
                 }
             };
-            if opening.base < log.size() {
-                log.truncate(opening.base);
+            if opening.base != size {
+                size = opening.base;
+                roster = Roster::fold(&log.entries()[..size as usize]).0;
                 continue;
             }
             self.no_opening = None;
-            let key = secret_of(&log.roster().keys(&self.id)?.sign)?;
+            let key = secret_of(&roster.keys(&self.id)?.sign)?;
             let signed = statement(&self.id, OPEN, &opening, &key);
-            let leaves: Vec<Vec<u8>> = log.entries().iter().map(Entry::to_bytes).collect();
-            return Some(Message::Opened { leaves: leaves.into(), opening: signed.to_bytes().into() });
+            let leaves: Vec<Vec<u8>> = log.entries()[..size as usize].iter().map(Entry::to_bytes).collect();
+            let sealed = self.word(false).in_force.clone();
+            let opening = signed.to_bytes().into();
+            return Some(Message::Opened { leaves: leaves.into(), opening, sealed: sealed.into() });
         }
         None
+    }
+
+    /// Shows another member what it has beyond a size, as a hub would.
+    fn show_to(&self, peer: Party, size: u64, root: Digest, out: &mut Out) {
+        let Some((to, note)) = &self.head else { return };
+        let log = &self.member().log;
+        if *to > log.size() || size >= *to || log.tree().root_at(size).is_ok_and(|r| r != root) {
+            return;
+        }
+        let leaves = log.entries()[size as usize..*to as usize].iter().map(Entry::to_bytes).collect();
+        let sealed = self.word(false).in_force;
+        out.push((peer, Message::Show(Rc::new(Show { first: size, leaves, note: note.clone(), sealed }))));
     }
 }
 

@@ -51,7 +51,7 @@ pub enum Message {
     Receipt(Digest, u64),
     /// It would be void.
     Refused(Digest),
-    /// What a member has; the hub answers when it has more.
+    /// What a member has; the hub answers when it has more, another member at once.
     Sync { size: u64, root: Digest, sealed: u64, waits: bool },
     Show(Rc<Show>),
     /// Cosignatures of the checkpoint of a size.
@@ -62,7 +62,7 @@ pub enum Message {
     Seen(u64),
     Word(Rc<Word>),
     /// Everything that another hub needs to begin its term.
-    Opened { leaves: Rc<[Vec<u8>]>, opening: Rc<[u8]> },
+    Opened { leaves: Rc<[Vec<u8>]>, opening: Rc<[u8]>, sealed: Rc<[String]> },
 }
 
 impl Message {

@@ -141,7 +141,9 @@ impl Storm {
         let honest: Vec<usize> = (0..self.members).filter(|m| !self.liars.contains(m)).collect();
         let by = honest[rng.usize(0..honest.len())];
         let about = rng.usize(0..self.members);
-        let wish = match rng.u32(0..8) {
+        // Of three members one that lies would be half when another is gone.
+        let from = if self.members < 4 && !self.liars.is_empty() { 4 } else { 0 };
+        let wish = match rng.u32(from..8) {
             0 => Wish::Suspend(about),
             1 => Wish::Expel(about),
             2 => Wish::Join(self.members),

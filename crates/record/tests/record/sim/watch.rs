@@ -77,6 +77,12 @@ impl Watch {
         self.excused.extend(open.map(|(id, _)| *id).collect::<Vec<_>>());
     }
 
+    /// What a member has given up may be gone from its disk even if its process falls.
+    pub fn given_up(&mut self, facts: &[Fact]) {
+        let ids = facts.iter().filter_map(|f| if let Fact::GivenUp(id) = f { Some(*id) } else { None });
+        self.excused.extend(ids);
+    }
+
     pub fn excuse(&mut self, member: usize) {
         let open = self.said.iter().filter(|(id, s)| s.by == member && !self.in_force.contains_key(*id));
         self.excused.extend(open.map(|(id, _)| *id).collect::<Vec<_>>());

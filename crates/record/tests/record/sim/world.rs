@@ -245,6 +245,7 @@ impl World {
         if let Err(Down(trouble)) = done {
             self.trace(format_args!("m{index} falls: {trouble:?}"));
             self.outcome.crashes += 1;
+            self.watch.given_up(&self.actors[index].facts);
             self.actors[index].fall();
             self.wake_later(Party::Member(index), trouble);
         }
@@ -307,7 +308,7 @@ impl World {
         }
         let mut out = Out::new();
         let done = match (message, from) {
-            (Message::Opened { leaves, opening }, _) => hub.open(leaves, opening, now).map(|begun| {
+            (Message::Opened { leaves, opening, sealed }, _) => hub.open(leaves, opening, sealed, now).map(|begun| {
                 self.outcome.handovers += u64::from(begun);
             }),
             _ if !hub.serves => Ok(()),
