@@ -20,7 +20,7 @@ use crate::keys::SecretKey;
 use crate::log::{Cosigned, InForce, Log, LogError, Standing};
 use crate::roster::{HubInfo, OPEN};
 use crate::statement::{SignedStatement, Statement};
-use crate::term::{SIGN_OFF, SignOff, bare};
+use crate::term::{Claim, SIGN_OFF, SignOff, bare};
 
 /// How far stamps may be from this member's clock, milliseconds.
 const SKEW: i64 = crate::log::MAX_SKEW_MS;
@@ -489,6 +489,23 @@ impl Member {
         shelf.keep_note(RESTORED, "").map_err(MemberError::Shelf)?;
         self.restored = None;
         Ok(())
+    }
+
+    /// Takes in a sign-off of its own that another has kept: a copy that was restored may not know it. Gives whether it
+    /// is one. Whoever restores a member asks all others for it; if only liars have it, this member counts among the f.
+    ///
+    /// # Errors
+    /// When it could not be kept.
+    pub fn remember<S: Shelf>(&mut self, sign_off: &[u8], shelf: &mut S) -> Result<bool, MemberError<S::Error>> {
+        let Ok(claim) = Claim::read(sign_off, self.log.roster()) else { return Ok(false) };
+        if claim.issuer != self.party {
+            return Ok(false);
+        }
+        if claim.said.term > self.signed_off {
+            shelf.keep_note(SIGNED_OFF, &claim.said.term.to_string()).map_err(MemberError::Shelf)?;
+            self.signed_off = claim.said.term;
+        }
+        Ok(true)
     }
 
     /// Signs off the present term for the hub that comes next. From now on nothing of it is cosigned; that is on the

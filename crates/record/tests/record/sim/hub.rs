@@ -149,6 +149,25 @@ impl Face {
                 self.sealed = Some(note);
             }
         }
+        // What waited for that may be in force now.
+        let sizes: Vec<u64> = self.notes.range(self.sealed_size() + 1..).map(|(size, _)| *size).collect();
+        for size in sizes {
+            self.seal(size);
+        }
+    }
+
+    /// Sees whether the checkpoint of this size is in force by now.
+    fn seal(&mut self, size: u64) -> bool {
+        let (sealed, roster) = (self.sealed_size(), self.log.roster());
+        let Some(note) = self.notes.get(&size) else { return false };
+        if size < sealed || size > sealed && !is_sealed(note, roster, sealed) {
+            return false;
+        }
+        if roster.electorates(sealed, size).len() > 1 {
+            self.seals.insert(size, note.to_note());
+        }
+        self.sealed = Some(note.clone());
+        size > sealed
     }
 
     fn waits(&self, now: i64) -> Option<i64> {
@@ -161,20 +180,8 @@ impl Face {
 
     /// Takes in a cosignature; gives whether it completed a quorum.
     fn count(&mut self, size: u64, line: &str) -> bool {
-        let sealed = self.sealed_size();
         let (Some(note), Ok(line)) = (self.notes.get_mut(&size), Cosignature::from_line(line)) else { return false };
-        let roster = self.log.roster();
-        if !note.add(line, roster).unwrap_or(false) || size < sealed {
-            return false;
-        }
-        if size > sealed && is_sealed(note, roster, sealed) || size == sealed {
-            if roster.electorates(sealed, size).len() > 1 {
-                self.seals.insert(size, note.to_note());
-            }
-            self.sealed = Some(note.clone());
-            return size > sealed;
-        }
-        false
+        note.add(line, self.log.roster()).unwrap_or(false) && self.seal(size)
     }
 }
 
@@ -432,6 +439,14 @@ impl Hub {
             self.keep();
             self.publish(now, out);
         }
+    }
+
+    /// Takes what members know to be in force.
+    pub fn learn(&mut self, notes: &[String], now: i64, out: &mut Vec<(Party, Message)>) {
+        for face in &mut self.faces {
+            face.believe(notes);
+        }
+        self.publish(now, out);
     }
 
     /// A witness has seen this size, or says so.

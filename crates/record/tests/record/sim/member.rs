@@ -76,6 +76,8 @@ pub struct Actor {
     pub forks_seen: u64,
     /// The last reason why no term could be opened.
     pub no_opening: Option<TermError>,
+    /// Whether no base follows: each that there is has members by whose sign-offs it would be another.
+    pub no_base: bool,
     charter: Digest,
     sabotage: Option<Sabotage>,
     held: BTreeMap<Digest, Held>,
@@ -117,6 +119,7 @@ impl Actor {
             loud: false,
             forks_seen: 0,
             no_opening: None,
+            no_base: false,
             charter,
             sabotage,
             held: BTreeMap::new(),
@@ -285,6 +288,10 @@ impl Actor {
         }
         self.accept(now)?;
         self.hand_over(out)?;
+        if self.member().watermark() < self.member().log.size() {
+            // A hub that does not know what is in force could not tell what is after a change of members.
+            out.push((Party::Hub(self.asks()), Message::InForce(self.word(false).in_force.into())));
+        }
         let word = Rc::new(self.word(self.member().restored.is_some()));
         for peer in peers {
             out.push((Party::Member(*peer), Message::Word(word.clone())));
@@ -341,7 +348,9 @@ impl Actor {
         for held in self.held.values_mut() {
             let operators = held.by.iter().filter_map(|id| roster.members.get(id)).map(|k| &k.operator);
             if operators.collect::<BTreeSet<_>>().len() >= need {
-                held.known.get_or_insert(now);
+                // A clock that was ahead does not hold this up.
+                let known = held.known.get_or_insert(now);
+                *known = now.min(*known);
             }
         }
         // What would be void by now is nothing that a hub could still record.
@@ -540,6 +549,17 @@ impl Actor {
         for note in &word.in_force {
             self.raise(note)?;
         }
+        let mut signoffs = Vec::new();
+        for bytes in &word.signoffs {
+            let before = self.member().signed_off;
+            if self.with(|m, d| m.remember(bytes, d))? == Some(true) && self.member().signed_off > before {
+                self.facts.push(Fact::SignedOff(self.member().signed_off));
+            }
+            if let Ok(claim) = Claim::read(bytes, self.member().log.roster()) {
+                signoffs.push(((claim.said.term, claim.issuer), bytes.clone()));
+            }
+        }
+        self.signoffs.extend(signoffs);
         let own = self.disk.kept.notes.get(COSIGNED).and_then(|t| t.split_once('\n'));
         let same = |claim: &String| own.is_some_and(|(_, note)| note == claim);
         let asked = self.member().restored.is_some();
@@ -563,13 +583,6 @@ impl Actor {
         for (id, bytes) in &word.held {
             self.hear_of(*id, bytes, &peer, now);
         }
-        let mut signoffs = Vec::new();
-        for bytes in &word.signoffs {
-            if let Ok(claim) = Claim::read(bytes, self.member().log.roster()) {
-                signoffs.push(((claim.said.term, claim.issuer), bytes.clone()));
-            }
-        }
-        self.signoffs.extend(signoffs);
         if word.asks {
             out.push((from, Message::Word(Rc::new(self.word(false)))));
         }
@@ -629,7 +642,8 @@ impl Actor {
             self.signoffs.iter().filter(|((t, _), _)| *t == term).map(|(_, b)| b.to_vec()).collect();
         // Who may sign off follows from the entries that stay, and these follow from the sign-offs.
         let (mut roster, mut size) = (log.roster().clone(), log.size());
-        for _ in 0..4 {
+        self.no_base = false;
+        for turns in 0..4 {
             let valid: Vec<Vec<u8>> = all.iter().filter(|b| Claim::read(b, &roster).is_ok()).cloned().collect();
             let opening = match Opening::make(&valid, log.tree(), &roster) {
                 Ok(opening) => opening,
@@ -639,6 +653,7 @@ impl Actor {
                 }
             };
             if opening.base != size {
+                self.no_base = turns == 3;
                 size = opening.base;
                 roster = Roster::fold(&log.entries()[..size as usize]).0;
                 continue;

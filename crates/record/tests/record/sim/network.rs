@@ -56,6 +56,8 @@ pub enum Message {
     Show(Rc<Show>),
     /// Cosignatures of the checkpoint of a size.
     Cosign(u64, Rc<[String]>),
+    /// Checkpoints in force, for a hub that may not know them.
+    InForce(Rc<[String]>),
     /// A checkpoint for a witness, which is believed to have seen the size `old`.
     Seek { note: Rc<str>, old: u64, proof: Rc<[Digest]> },
     /// A witness has seen another size.
@@ -74,6 +76,7 @@ impl Message {
             Message::Sync { .. } => "sync",
             Message::Show(..) => "show",
             Message::Cosign(..) => "cosign",
+            Message::InForce(..) => "in force",
             Message::Seek { .. } => "seek",
             Message::Seen(..) => "seen",
             Message::Word(..) => "word",

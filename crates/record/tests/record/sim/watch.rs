@@ -73,6 +73,8 @@ impl Watch {
     /// An older copy of a member's disk was put in its place.
     pub fn restored(&mut self, actor: &Actor) {
         self.watermarks.remove(&actor.index);
+        // What only its old disk knew it cannot know until it is told.
+        self.signed_off.retain(|(member, _)| *member != actor.index);
         let open = self.said.iter().filter(|(id, s)| s.by == actor.index && !self.in_force.contains_key(*id));
         self.excused.extend(open.map(|(id, _)| *id).collect::<Vec<_>>());
     }

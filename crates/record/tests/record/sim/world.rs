@@ -324,6 +324,10 @@ impl World {
                 hub.cosign(*size, lines, now, &mut out);
                 Ok(())
             }
+            (Message::InForce(notes), _) => {
+                hub.learn(notes, now, &mut out);
+                Ok(())
+            }
             (Message::Seen(size), Party::Witness(w)) => {
                 hub.witnessed(w, *size);
                 Ok(())
@@ -521,8 +525,11 @@ impl World {
         }
         let whys: Vec<&TermError> = self.honest().filter_map(|a| a.no_opening.as_ref()).collect();
         let fork = whys.iter().any(|w| matches!(w, TermError::Fork { .. }));
-        let few = whys.iter().any(|w| matches!(w, TermError::TooFew { .. })) && !self.storm.liars.is_empty();
-        fork && self.outcome.forked || few
+        // Witnesses count for checkpoints and do not sign off, so members alone may be too few; so may those that have
+        // their keys.
+        let able = self.honest().filter(|a| a.speaks()).count();
+        let few = whys.iter().any(|w| matches!(w, TermError::TooFew { need, .. } if *need as usize > able));
+        fork && self.outcome.forked || few || self.honest().any(|a| a.no_base)
     }
 
     fn end(&mut self) {
@@ -539,7 +546,7 @@ impl World {
         let opened = |leaf: &Vec<u8>| {
             Entry::from_bytes(leaf).is_ok_and(|e| e.signed.statement().r#type == OPEN)
         };
-        debug_assert!(self.hubs.iter().skip(1).all(|h| !h.serves || h.leaves().iter().any(opened)));
+        assert!(self.hubs.iter().skip(1).all(|h| !h.serves || h.leaves().iter().any(opened)));
         self.outcome.faults.clone_from(&self.watch.faults);
         if self.loud {
             self.watch.waiting(i64::MAX).for_each(|(id, by)| println!("waits: {} of m{by}", id.short()));
