@@ -8,6 +8,7 @@ mod golden;
 mod handover;
 mod hostile;
 mod logs;
+mod members;
 mod rosters;
 mod sim;
 mod storms;

@@ -124,7 +124,12 @@ pub fn beginning(members: usize, witnesses: usize) -> Rc<Beginning> {
     made
 }
 
-pub fn statement<T: serde::Serialize>(issuer: &str, kind: &str, body: &T, key: &SecretKey) -> SignedStatement {
+pub fn statement<T: serde::Serialize>(
+    issuer: &str,
+    kind: &str,
+    body: &T,
+    key: &SecretKey,
+) -> SignedStatement {
     SignedStatement::sign(Statement::new(kind, NAME, issuer, "director", body).unwrap(), key).unwrap()
 }
 
@@ -132,7 +137,11 @@ pub fn statement<T: serde::Serialize>(issuer: &str, kind: &str, body: &T, key: &
 pub fn with_consent(charter: &Digest, index: usize, number: u32, rekey: bool) -> Change {
     let member = document(index, number);
     let consent = key(&member_id(index), "sign", number).sign(&roster::consent(charter, &member).unwrap());
-    if rekey { Change::Rekey { member, consent, compromised_since: None } } else { Change::Join { member, consent } }
+    if rekey {
+        Change::Rekey { member, consent, compromised_since: None }
+    } else {
+        Change::Join { member, consent }
+    }
 }
 
 /// The keys of the next number, as the member rotates to them itself.

@@ -6,7 +6,10 @@ use std::rc::Rc;
 
 use record::log::is_sealed;
 use record::tree::leaf_hash;
-use record::{Checkpoint, Cosignature, Digest, Entry, HubInfo, Log, SecretKey, SignedCheckpoint, SignedStatement, Standing};
+use record::{
+    Checkpoint, Cosignature, Digest, Entry, HubInfo, Log, SecretKey, SignedCheckpoint, SignedStatement,
+    Standing,
+};
 
 use super::charter::{hub_info, key, secret_of};
 use super::network::{Message, Party, Show};
@@ -138,7 +141,8 @@ impl Face {
     /// Takes what was in force before its term, without which it could not tell what is in force after a change of
     /// members.
     fn believe(&mut self, notes: &[String]) {
-        let mut notes: Vec<SignedCheckpoint> = notes.iter().filter_map(|n| SignedCheckpoint::parse(n).ok()).collect();
+        let mut notes: Vec<SignedCheckpoint> =
+            notes.iter().filter_map(|n| SignedCheckpoint::parse(n).ok()).collect();
         notes.sort_by_key(|n| n.checkpoint().size());
         for note in notes {
             let (above, size) = (self.sealed_size(), note.checkpoint().size());
@@ -180,7 +184,9 @@ impl Face {
 
     /// Takes in a cosignature; gives whether it completed a quorum.
     fn count(&mut self, size: u64, line: &str) -> bool {
-        let (Some(note), Ok(line)) = (self.notes.get_mut(&size), Cosignature::from_line(line)) else { return false };
+        let (Some(note), Ok(line)) = (self.notes.get_mut(&size), Cosignature::from_line(line)) else {
+            return false;
+        };
         note.add(line, self.log.roster()).unwrap_or(false) && self.seal(size)
     }
 }
@@ -415,14 +421,18 @@ impl Hub {
         let note = if to == published {
             face.notes.get(&published)?.without_cosignatures()
         } else {
-            Checkpoint::new(&face.log.roster().origin, to, face.log.tree().root_at(to).ok()?).ok()?.sign(&self.key)
+            Checkpoint::new(&face.log.roster().origin, to, face.log.tree().root_at(to).ok()?)
+                .ok()?
+                .sign(&self.key)
         };
         let mut leaves = face.leaves.get(first as usize..to as usize)?.to_vec();
         if self.lies.tampers == Some(member) {
             tamper(&mut leaves);
         }
         let mut notes: Vec<String> = face.seals.range(sealed + 1..).map(|(_, n)| n.clone()).collect();
-        notes.extend(face.sealed.as_ref().filter(|n| n.checkpoint().size() > sealed).map(SignedCheckpoint::to_note));
+        notes.extend(
+            face.sealed.as_ref().filter(|n| n.checkpoint().size() > sealed).map(SignedCheckpoint::to_note),
+        );
         Some(Show { first, leaves, note: note.to_note(), sealed: notes })
     }
 
@@ -457,8 +467,16 @@ impl Hub {
     /// Where it stands, for people who read a trace.
     pub fn shown(&self) -> String {
         let face = |f: &Face| {
-            let latest = f.notes.last_key_value().map(|(s, n)| (*s, n.lines().map(|l| l.name().to_owned()).collect::<Vec<_>>()));
-            format!("size {} published {} sealed {} latest {latest:?}", f.log.size(), f.published, f.sealed_size())
+            let latest = f
+                .notes
+                .last_key_value()
+                .map(|(s, n)| (*s, n.lines().map(|l| l.name().to_owned()).collect::<Vec<_>>()));
+            format!(
+                "size {} published {} sealed {} latest {latest:?}",
+                f.log.size(),
+                f.published,
+                f.sealed_size()
+            )
         };
         let faces: Vec<String> = self.faces.iter().map(face).collect();
         format!("hub{} up {} serves {}: {}", self.index, self.up, self.serves, faces.join("; "))
@@ -476,7 +494,13 @@ impl Hub {
     ///
     /// # Errors
     /// When its disk fails.
-    pub fn open(&mut self, leaves: &[Vec<u8>], opening: &[u8], sealed: &[String], now: i64) -> Result<bool, Down> {
+    pub fn open(
+        &mut self,
+        leaves: &[Vec<u8>],
+        opening: &[u8],
+        sealed: &[String],
+        now: i64,
+    ) -> Result<bool, Down> {
         if self.serves {
             return Ok(false);
         }
@@ -490,7 +514,8 @@ impl Hub {
             return Ok(false);
         }
         face.believe(sealed);
-        let books = Books { leaves: face.leaves.clone(), sealed: face.sealed.clone(), seals: face.seals.clone() };
+        let books =
+            Books { leaves: face.leaves.clone(), sealed: face.sealed.clone(), seals: face.seals.clone() };
         self.write(|kept| *kept = books)?;
         self.serves = true;
         self.faces = vec![face];

@@ -53,7 +53,10 @@ pub enum Fact {
     Said(Digest),
     /// A statement can never count any more, as its author knows.
     GivenUp(Digest),
-    Cosigned { size: u64, term: u32 },
+    Cosigned {
+        size: u64,
+        term: u32,
+    },
     SignedOff(u32),
 }
 
@@ -277,7 +280,9 @@ impl Actor {
         self.decided = decided;
         self.look(now)?;
         self.ask(true, out);
-        if let Some((size, lines)) = self.cosigned.clone().filter(|(size, _)| *size > self.member().watermark()) {
+        if let Some((size, lines)) =
+            self.cosigned.clone().filter(|(size, _)| *size > self.member().watermark())
+        {
             out.push((Party::Hub(self.asks()), Message::Cosign(size, lines)));
         }
         for (id, held) in self.held.iter().take(MOST) {
@@ -401,7 +406,8 @@ impl Actor {
         if self.held.contains_key(&id) && self.is_void(&id) { self.given_up(id) } else { Ok(()) }
     }
 
-    fn is_void(&self, id: &Digest) -> bool {
+    /// Whether a statement that it holds would be void by now.
+    pub fn is_void(&self, id: &Digest) -> bool {
         let log = &self.member().log;
         let signed = self.held.get(id).and_then(|h| SignedStatement::from_bytes(&h.bytes).ok());
         signed.is_some_and(|s| log.roster().after(log.size(), &Entry::new(0, s)).is_err())
@@ -425,7 +431,9 @@ impl Actor {
         let rest = &show.leaves[same..];
         let at = first + same as u64;
         if rest.is_empty() {
-            if at == size && let Some(machine) = &mut self.machine {
+            if at == size
+                && let Some(machine) = &mut self.machine
+            {
                 machine.head_at = now;
             }
             return Ok(());
@@ -436,7 +444,10 @@ impl Actor {
         } else {
             let cut = self.with(|m, d| m.turn(at, &show.note, rest, now, d))?;
             let keeps = !self.has(Sabotage::DropsCut);
-            for entry in cut.into_iter().flatten().filter(|_| keeps) {
+            let log = &self.member().log;
+            let stays: BTreeSet<Digest> =
+                log.entries()[..at as usize].iter().map(|e| e.signed.id()).collect();
+            for entry in cut.into_iter().flatten().filter(|e| keeps && !stays.contains(&e.signed.id())) {
                 let (id, bytes): (_, Rc<[u8]>) = (entry.signed.id(), entry.signed.to_bytes().into());
                 self.recorded.remove(&id);
                 if entry.signed.statement().r#type != OPEN {
@@ -478,7 +489,9 @@ impl Actor {
         }
         let Some(key) = keys.first().and_then(secret_of) else { return Ok(None) };
         let fence = self.member().signed_off;
-        if self.has(Sabotage::NoFence) && let Some(machine) = &mut self.machine {
+        if self.has(Sabotage::NoFence)
+            && let Some(machine) = &mut self.machine
+        {
             machine.signed_off = 0;
         }
         let lines = self.with(|m, d| m.cosign(&checkpoint, &*key, now, d))?;
@@ -503,7 +516,8 @@ impl Actor {
         if size > self.member().log.size() || size < self.member().watermark() {
             return Ok(());
         }
-        let known = self.member().in_force.as_ref().is_some_and(|e| e.size() == size && self.rereads % 8 != 0);
+        let known =
+            self.member().in_force.as_ref().is_some_and(|e| e.size() == size && self.rereads % 8 != 0);
         self.rereads += 1;
         if known {
             return Ok(());
@@ -597,7 +611,10 @@ impl Actor {
         }
         let log = &self.member().log;
         let Ok(signed) = SignedStatement::from_bytes(bytes) else { return };
-        if signed.id() != id || self.recorded.contains(&id) || log.roster().after(log.size(), &Entry::new(0, signed)).is_err() {
+        if signed.id() != id
+            || self.recorded.contains(&id)
+            || log.roster().after(log.size(), &Entry::new(0, signed)).is_err()
+        {
             return;
         }
         self.hold(id, bytes.clone(), now);
@@ -615,7 +632,9 @@ impl Actor {
         if term == 0 || hub > self.decided || !machine.log.roster().members.contains_key(&self.id) {
             return Ok(());
         }
-        if !self.signoffs.contains_key(&(term, self.id.clone())) {
+        // Entries that have come since may have changed its key.
+        let own = self.signoffs.get(&(term, self.id.clone()));
+        if !own.is_some_and(|bytes| Claim::read(bytes, machine.log.roster()).is_ok()) {
             let Some(key) = machine.log.roster().keys(&self.id).map(|k| k.sign) else { return Ok(()) };
             let Some(key) = secret_of(&key).filter(|_| !self.lost.contains(&key)) else { return Ok(()) };
             let said = self.with(|m, d| m.sign_off(&info, &address(hub), "director", &key, d))?;
@@ -644,7 +663,8 @@ impl Actor {
         let (mut roster, mut size) = (log.roster().clone(), log.size());
         self.no_base = false;
         for turns in 0..4 {
-            let valid: Vec<Vec<u8>> = all.iter().filter(|b| Claim::read(b, &roster).is_ok()).cloned().collect();
+            let valid: Vec<Vec<u8>> =
+                all.iter().filter(|b| Claim::read(b, &roster).is_ok()).cloned().collect();
             let opening = match Opening::make(&valid, log.tree(), &roster) {
                 Ok(opening) => opening,
                 Err(why) => {

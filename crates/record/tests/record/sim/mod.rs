@@ -2,6 +2,9 @@
 //! drawn from one seed. Every party is a state machine and time is a number, so a seed is a matter of milliseconds and
 //! the same each time. The rules of a member are [`record::Member`]'s own; nothing of the record room is simulated.
 
+// The tests and the example use different parts of it.
+#![allow(dead_code)]
+
 pub mod charter;
 pub mod hub;
 pub mod member;

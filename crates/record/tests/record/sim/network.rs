@@ -52,19 +52,32 @@ pub enum Message {
     /// It would be void.
     Refused(Digest),
     /// What a member has; the hub answers when it has more, another member at once.
-    Sync { size: u64, root: Digest, sealed: u64, waits: bool },
+    Sync {
+        size: u64,
+        root: Digest,
+        sealed: u64,
+        waits: bool,
+    },
     Show(Rc<Show>),
     /// Cosignatures of the checkpoint of a size.
     Cosign(u64, Rc<[String]>),
     /// Checkpoints in force, for a hub that may not know them.
     InForce(Rc<[String]>),
     /// A checkpoint for a witness, which is believed to have seen the size `old`.
-    Seek { note: Rc<str>, old: u64, proof: Rc<[Digest]> },
+    Seek {
+        note: Rc<str>,
+        old: u64,
+        proof: Rc<[Digest]>,
+    },
     /// A witness has seen another size.
     Seen(u64),
     Word(Rc<Word>),
     /// Everything that another hub needs to begin its term.
-    Opened { leaves: Rc<[Vec<u8>]>, opening: Rc<[u8]>, sealed: Rc<[String]> },
+    Opened {
+        leaves: Rc<[Vec<u8>]>,
+        opening: Rc<[u8]>,
+        sealed: Rc<[String]>,
+    },
 }
 
 impl Message {
@@ -125,7 +138,13 @@ pub struct Network {
 
 impl Network {
     /// When copies of a message arrive, after how many milliseconds.
-    pub fn arrivals(&mut self, from: Party, to: Party, now: i64, rng: &mut fastrand::Rng) -> [Option<i64>; 2] {
+    pub fn arrivals(
+        &mut self,
+        from: Party,
+        to: Party,
+        now: i64,
+        rng: &mut fastrand::Rng,
+    ) -> [Option<i64>; 2] {
         if self.calm {
             return [Some(rng.i64(1..15)), None];
         }

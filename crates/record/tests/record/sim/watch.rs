@@ -102,7 +102,10 @@ impl Watch {
         let before = self.cosigned.entry((actor.index, term)).or_default();
         if !leaves.starts_with(before) {
             let was = before.len();
-            self.fault(format!("{} cosigned two histories in term {term}: {was} entries and {size}", actor.id));
+            self.fault(format!(
+                "{} cosigned two histories in term {term}: {was} entries and {size}",
+                actor.id
+            ));
         } else {
             *before = leaves;
         }
@@ -114,9 +117,12 @@ impl Watch {
             keys.extend(era.members.get(&actor.id).map(|c| (actor.id.clone(), c.key)));
         }
         let quorum = eras.iter().all(|era| {
-            let counts = |(name, key): &&(String, PublicKey)| era.members.get(name).is_some_and(|c| c.key == *key);
+            let counts =
+                |(name, key): &&(String, PublicKey)| era.members.get(name).is_some_and(|c| c.key == *key);
             let mut names: BTreeSet<String> = keys.iter().filter(counts).map(|(n, _)| n.clone()).collect();
-            names.extend(liars.iter().map(|l| super::charter::member_id(*l)).filter(|l| era.members.contains_key(l)));
+            names.extend(
+                liars.iter().map(|l| super::charter::member_id(*l)).filter(|l| era.members.contains_key(l)),
+            );
             era.suffices(&names)
         });
         if quorum {
@@ -134,7 +140,9 @@ impl Watch {
                 Some((known, _)) if *known != leaf => {
                     return self.fault(format!("{who} has another entry {index} in force than others"));
                 }
-                Some(_) => return self.fault(format!("{who} has another status of entry {index} than others")),
+                Some(_) => {
+                    return self.fault(format!("{who} has another status of entry {index} than others"));
+                }
                 None => {
                     self.chain.push((leaf, status));
                     if let Some(entry) = log.entries().get(index as usize) {
@@ -176,7 +184,8 @@ impl Watch {
 
     /// An honest hub is up again, or it is over: what it gave receipts for is there.
     pub fn check_receipts(&mut self, hub: &Hub) {
-        let lost: Vec<_> = self.receipts.range((hub.index, 0)..(hub.index + 1, 0)).map(|(k, id)| (k.1, *id)).collect();
+        let lost: Vec<_> =
+            self.receipts.range((hub.index, 0)..(hub.index + 1, 0)).map(|(k, id)| (k.1, *id)).collect();
         for (index, id) in lost {
             if !hub.holds(index, &id) {
                 self.fault(format!("hub{} has lost entry {index}, for which it gave a receipt", hub.index));

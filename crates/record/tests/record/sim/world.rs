@@ -308,9 +308,11 @@ impl World {
         }
         let mut out = Out::new();
         let done = match (message, from) {
-            (Message::Opened { leaves, opening, sealed }, _) => hub.open(leaves, opening, sealed, now).map(|begun| {
-                self.outcome.handovers += u64::from(begun);
-            }),
+            (Message::Opened { leaves, opening, sealed }, _) => {
+                hub.open(leaves, opening, sealed, now).map(|begun| {
+                    self.outcome.handovers += u64::from(begun);
+                })
+            }
             _ if !hub.serves => Ok(()),
             (Message::Submit(id, bytes), Party::Member(m)) => hub.submit(m, *id, bytes, now, &mut out),
             (Message::Sync { size, root, sealed, waits }, Party::Member(m)) => {
@@ -364,7 +366,8 @@ impl World {
         }
         if let Some(due) = self.hubs[index].due.take() {
             let wait = (due - self.clock(Party::Hub(index)) - self.hubs[index].lies.off).max(1);
-            self.queue.at(self.now + wait, Event::Deliver(Party::Hub(index), Party::Hub(index), Message::Seen(0)));
+            self.queue
+                .at(self.now + wait, Event::Deliver(Party::Hub(index), Party::Hub(index), Message::Seen(0)));
             self.hubs[index].due = None;
         }
     }
@@ -386,7 +389,8 @@ impl World {
             Fault::Trouble(Party::Witness(_), ..) => {}
             Fault::Clock(party, off) => self.clocks.push((party, off)),
             Fault::Parted(side, length) => {
-                let parties = (0..self.actors.len()).map(Party::Member).chain((0..self.hubs.len()).map(Party::Hub));
+                let parties =
+                    (0..self.actors.len()).map(Party::Member).chain((0..self.hubs.len()).map(Party::Hub));
                 let sides = parties.map(|p| (p, side.contains(&p))).collect();
                 self.network.parted.push((sides, self.now + length));
             }
@@ -477,7 +481,8 @@ impl World {
         }
         let first = self.actors.iter().find_map(|a| a.machine.as_ref()).map_or(0, |m| m.log.roster().term);
         if first > 0 && self.decided >= first as usize && self.rng.bool() {
-            let any = (!self.signed.is_empty()).then(|| bare(&self.signed[self.rng.usize(0..self.signed.len())]));
+            let any =
+                (!self.signed.is_empty()).then(|| bare(&self.signed[self.rng.usize(0..self.signed.len())]));
             let claim = any.filter(|_| self.rng.u32(0..4) > 0);
             let next = first as usize;
             let body = SignOff { term: first, next: hub_info(next), address: address(next), claim };
@@ -508,7 +513,8 @@ impl World {
             return self.now > calm_at + 2 * OVERDUE + 15_000;
         }
         let height = self.watch.height();
-        let whole = |a: &Actor| a.machine.as_ref().is_some_and(|m| m.watermark() == height && m.log.size() == height);
+        let whole =
+            |a: &Actor| a.machine.as_ref().is_some_and(|m| m.watermark() == height && m.log.size() == height);
         self.now > calm_at + 2000 && self.watch.waiting(i64::MAX).next().is_none() && self.honest().all(whole)
     }
 
@@ -538,14 +544,14 @@ impl World {
         if self.withheld() && self.watch.faults.is_empty() {
             self.look_for_withheld();
         }
-        let honest: Vec<&Actor> = self.actors.iter().filter(|a| !self.storm.liars.contains(&a.index)).collect();
+        let honest: Vec<&Actor> =
+            self.actors.iter().filter(|a| !self.storm.liars.contains(&a.index)).collect();
         self.watch.end(&honest, complete);
         for hub in self.hubs.iter().filter(|h| !h.lies.any()) {
             self.watch.check_receipts(hub);
         }
-        let opened = |leaf: &Vec<u8>| {
-            Entry::from_bytes(leaf).is_ok_and(|e| e.signed.statement().r#type == OPEN)
-        };
+        let opened =
+            |leaf: &Vec<u8>| Entry::from_bytes(leaf).is_ok_and(|e| e.signed.statement().r#type == OPEN);
         assert!(self.hubs.iter().skip(1).all(|h| !h.serves || h.leaves().iter().any(opened)));
         self.outcome.faults.clone_from(&self.watch.faults);
         if self.loud {
@@ -563,7 +569,8 @@ impl World {
     /// A statement that the hub leaves out is seen to be left out by everyone.
     fn look_for_withheld(&mut self) {
         let since = self.calm_at.unwrap_or(0);
-        let waiting: Vec<_> = self.watch.waiting(since).map(|(id, by)| (*id, by)).collect();
+        let waiting = self.watch.waiting(since).filter(|(id, by)| !self.actors[*by].is_void(id));
+        let waiting: Vec<_> = waiting.map(|(id, by)| (*id, by)).collect();
         let mut blind = Vec::new();
         for actor in self.honest() {
             for (id, by) in &waiting {
