@@ -13,7 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::checkpoint::{CheckpointError, CosignKeys, Cosignature, SignedCheckpoint};
+use crate::checkpoint::{CheckpointError, Cosignature, CosignKeys, SignedCheckpoint};
 use crate::digest::Digest;
 use crate::entry::Entry;
 use crate::keys::SecretKey;
@@ -85,9 +85,7 @@ pub enum Refused {
     #[error("what this member kept as `{0}` is damaged")]
     Kept(String),
     /// A term that would undo what is in force.
-    #[error(
-        "a term that begins at {base} would undo what is in force here up to {in_force}: compare with other members, do not follow"
-    )]
+    #[error("a term that begins at {base} would undo what is in force here up to {in_force}: compare with other members, do not follow")]
     Undone {
         /// Where it begins.
         base: u64,
@@ -408,14 +406,7 @@ impl Member {
         Ok(cut)
     }
 
-    fn check_turn(
-        &mut self,
-        note: &str,
-        leaves: &[Vec<u8>],
-        now: i64,
-        from: u64,
-        term: u32,
-    ) -> Result<(), Refused> {
+    fn check_turn(&mut self, note: &str, leaves: &[Vec<u8>], now: i64, from: u64, term: u32) -> Result<(), Refused> {
         let in_force = self.watermark();
         let undone = from < in_force;
         if undone {
@@ -492,9 +483,7 @@ impl Member {
             && self.cosigned.is_none_or(|c| (c.term, c.size) < (term, size))
         {
             // It may have cosigned that, so a sign-off claims it: too much is safe, too little is not.
-            shelf
-                .keep_note(COSIGNED, &format!("{size} {root} {term}\n{claim}"))
-                .map_err(MemberError::Shelf)?;
+            shelf.keep_note(COSIGNED, &format!("{size} {root} {term}\n{claim}")).map_err(MemberError::Shelf)?;
             (self.cosigned, self.claim) = (Some(Cosigned { size, root, term }), Some(claim));
         }
         shelf.keep_note(RESTORED, "").map_err(MemberError::Shelf)?;
@@ -507,11 +496,7 @@ impl Member {
     ///
     /// # Errors
     /// When it could not be kept.
-    pub fn remember<S: Shelf>(
-        &mut self,
-        sign_off: &[u8],
-        shelf: &mut S,
-    ) -> Result<bool, MemberError<S::Error>> {
+    pub fn remember<S: Shelf>(&mut self, sign_off: &[u8], shelf: &mut S) -> Result<bool, MemberError<S::Error>> {
         let Ok(claim) = Claim::read(sign_off, self.log.roster()) else { return Ok(false) };
         if claim.issuer != self.party {
             return Ok(false);
@@ -549,8 +534,7 @@ impl Member {
         let claim = self.claim.clone();
         let body = SignOff { term, next: next.clone(), address: address.to_owned(), claim };
         let subject = self.log.roster().origin.trim_start_matches("comity/").to_owned();
-        let statement = Statement::new(SIGN_OFF, &subject, &self.party, actor, &body)
-            .map_err(|e| wrong(e.to_string()))?;
+        let statement = Statement::new(SIGN_OFF, &subject, &self.party, actor, &body).map_err(|e| wrong(e.to_string()))?;
         let signed = SignedStatement::sign(statement, key).map_err(|e| wrong(e.to_string()))?;
         // INVARIANT: kept before the sign-off leaves.
         shelf.keep_note(SIGNED_OFF, &term.to_string()).map_err(MemberError::Shelf)?;
@@ -567,8 +551,7 @@ fn opens(leaf: &[u8]) -> bool {
 /// Size, root and term on the first line, then the checkpoint as the hub signed it. Notes of before there were terms
 /// have neither.
 fn read_cosigned(text: &str) -> Option<(Cosigned, Option<String>)> {
-    let (line, claim) =
-        text.split_once('\n').map_or((text, None), |(line, note)| (line, Some(note.to_owned())));
+    let (line, claim) = text.split_once('\n').map_or((text, None), |(line, note)| (line, Some(note.to_owned())));
     let mut words = line.split(' ');
     let (size, root) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
     let term = words.next().map_or(Some(1), |t| t.parse().ok())?;

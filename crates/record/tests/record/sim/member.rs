@@ -517,7 +517,7 @@ impl Actor {
             return Ok(());
         }
         let known =
-            self.member().in_force.as_ref().is_some_and(|e| e.size() == size && self.rereads % 8 != 0);
+            self.member().in_force.as_ref().is_some_and(|e| e.size() == size && !self.rereads.is_multiple_of(8));
         self.rereads += 1;
         if known {
             return Ok(());
@@ -634,7 +634,7 @@ impl Actor {
         }
         // Entries that have come since may have changed its key.
         let own = self.signoffs.get(&(term, self.id.clone()));
-        if !own.is_some_and(|bytes| Claim::read(bytes, machine.log.roster()).is_ok()) {
+        if own.is_none_or(|bytes| Claim::read(bytes, machine.log.roster()).is_err()) {
             let Some(key) = machine.log.roster().keys(&self.id).map(|k| k.sign) else { return Ok(()) };
             let Some(key) = secret_of(&key).filter(|_| !self.lost.contains(&key)) else { return Ok(()) };
             let said = self.with(|m, d| m.sign_off(&info, &address(hub), "director", &key, d))?;
