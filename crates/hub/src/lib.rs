@@ -29,6 +29,7 @@ mod ledger;
 mod limits;
 mod state;
 mod store;
+mod term;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -48,6 +49,7 @@ use wire::{Admit, TlsIdentity};
 
 pub use desk::{At, Books, Desk};
 pub use error::HubError;
+pub use term::Takeover;
 use files::Seeds;
 use ledger::Ledger;
 use limits::{Allowance, Mailbox};
@@ -262,6 +264,11 @@ impl Hub {
         self.shared.read().tree.size()
     }
 
+    /// Why this hub enters and publishes nothing any more, if it does not.
+    pub fn silent(&self) -> Option<String> {
+        self.shared.read().silent.clone()
+    }
+
     /// Answers on `listener` until [`Hub::stop`], then finishes what is under way. An error if the store failed.
     pub async fn serve(&self, listener: TcpListener) -> Result<(), HubError> {
         let shared = Arc::clone(&self.shared);
@@ -355,6 +362,22 @@ fn restore(
         Ok(())
     })?;
     state.mail = store::mailbox_tops(connection)?.into_iter().collect();
+    let damaged = |reason: String| HubError::Damaged { path: path.to_owned(), reason };
+    let mut after = 0;
+    // In order, so that the last one stands; few, since each is a change of members, keys or hub.
+    loop {
+        let seals = store::seals(connection, after)?;
+        let Some(last) = seals.last() else { break };
+        let last = record::SignedCheckpoint::parse(last).map_err(|e| damaged(e.to_string()))?;
+        after = last.checkpoint().size();
+        state.resume(last);
+    }
+    if let Some(signed) = store::note(connection, "behind")? {
+        let signed = signed.parse().map_err(|_| damaged("`behind` is no number".to_owned()))?;
+        let why = calls::behind(state.tree.size(), signed);
+        tracing::error!("{why}");
+        state.silent = Some(why);
+    }
     state
         .restore(store::cosignatures(connection)?, key)
         .map_err(|e| HubError::Damaged { path: path.to_owned(), reason: e.to_string() })?;
