@@ -146,6 +146,11 @@ impl Node {
         &self.config.id
     }
 
+    /// The agreement as it is in force, with the members and keys of now; before that, the one joined with.
+    pub(crate) fn agreed(&self) -> &Charter {
+        self.state.charter_in_force().unwrap_or(&self.charter)
+    }
+
     /// The state in force.
     pub fn state(&self) -> &State {
         &self.state
@@ -202,6 +207,11 @@ impl Node {
             self.point_of(id, "promised, not noted");
             return self.store.tried(id, true, now);
         };
+        // What another said is handed in for it, once a hub has taken over: that it is void is nobody's fault.
+        let waiting = self.store.waiting(id)?.and_then(|bytes| SignedStatement::from_bytes(&bytes).ok());
+        if waiting.is_some_and(|signed| signed.statement().issuer != self.config.id) {
+            return self.store.dequeue(id);
+        }
         self.keep_evidence("hub", &format!("statement {id} refused: {why}"), &[], now)?;
         if self.protects(id)? { self.store.tried(id, false, now) } else { self.store.dequeue(id) }
     }
@@ -255,6 +265,9 @@ impl Node {
 
     /// The hub's address and TLS key.
     pub fn hub(&self) -> Result<(String, record::keys::PublicKey), NodeError> {
+        if let Some(next) = self.next_hub()? {
+            return Ok((next.address, next.hub.tls));
+        }
         let addr = self.config.hub.clone().ok_or_else(|| {
             NodeError::Input("no hub address; run `comity node join` with `--hub HOST:PORT`".to_string())
         })?;
@@ -274,7 +287,7 @@ impl Node {
         let mut statement = Statement::new(kind, subject, &self.config.id, actor, body).map_err(refused)?;
         // The time of saying also tells a thing said again from the same statement sent twice.
         statement.valid_from = Some(now);
-        let signed = SignedStatement::sign(statement, &self.keys.sign()).map_err(refused)?;
+        let signed = self.signed(statement).map_err(refused)?;
         let id = signed.id();
         self.store.queue(&id.to_string(), &signed.to_bytes(), now)?;
         point("said, not kept", kind);
@@ -399,7 +412,7 @@ impl Node {
 
     /// The seat of this member with that role, by the charter.
     pub(crate) fn seat(&self, role: charter::SeatRole) -> Result<String, NodeError> {
-        self.charter
+        self.agreed()
             .member(self.me())
             .and_then(|m| m.seats.iter().find(|s| s.role == role))
             .map(|s| s.id.clone())

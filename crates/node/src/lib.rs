@@ -17,10 +17,12 @@ pub mod egress;
 pub mod facts;
 pub mod gather;
 pub mod keys;
+pub mod members;
 pub mod mirror;
 pub mod runner;
 pub mod service;
 pub mod store;
+pub mod term;
 pub mod verify;
 pub mod views;
 

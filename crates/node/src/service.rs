@@ -90,6 +90,37 @@ impl Actor {
     }
 }
 
+/// The way to the hub: another after a hand-over, or when this member's TLS key changes.
+#[derive(Clone)]
+struct Line {
+    client: HubClient,
+    to: (String, record::PublicKey),
+    tls: record::PublicKey,
+    proxy: Option<wire::Proxy>,
+    /// Calls that failed since the last that did not; another TLS key that is held is tried then.
+    failures: usize,
+}
+
+impl Line {
+    fn new(node: &Node) -> Result<Line, NodeError> {
+        let (to, proxy) = (node.hub()?, node.config.proxy.clone());
+        let identity = TlsIdentity::from_seed(&node.tls_seed(0))?;
+        let client = HubClient::through(&identity, &to.0, to.1, proxy.as_ref())?;
+        Ok(Line { client, to, tls: identity.public_key(), proxy, failures: 0 })
+    }
+
+    async fn redial(&mut self, actor: &Actor) -> Result<(), NodeError> {
+        let failures = self.failures;
+        let (to, seed) = actor.ask(move |node| (node.hub(), node.tls_seed(failures))).await?;
+        let (to, identity) = (to?, TlsIdentity::from_seed(&seed)?);
+        if to != self.to || identity.public_key() != self.tls {
+            self.client = HubClient::through(&identity, &to.0, to.1, self.proxy.as_ref())?;
+            (self.to, self.tls) = (to, identity.public_key());
+        }
+        Ok(())
+    }
+}
+
 /// The control socket in a node's folder.
 pub fn socket(dir: &Path) -> PathBuf {
     dir.join("control.sock")
@@ -121,9 +152,7 @@ fn in_use(dir: &Path) -> NodeError {
 pub async fn serve(dir: &Path, stop: impl Future<Output = ()>) -> Result<(), NodeError> {
     let _lock = lock(dir)?.ok_or_else(|| in_use(dir))?;
     let mut node = Node::open(dir)?;
-    let ((addr, hub_key), proxy) = (node.hub()?, node.config.proxy.clone());
-    let identity = TlsIdentity::from_seed(&node.keys().tls_seed())?;
-    let client = HubClient::through(&identity, &addr, hub_key, proxy.as_ref())?;
+    let line = Line::new(&node)?;
     node.reread_mail(now_ms())?;
     point("opened", "");
 
@@ -137,8 +166,8 @@ pub async fn serve(dir: &Path, stop: impl Future<Output = ()>) -> Result<(), Nod
     let (end, ended) = oneshot::channel();
     let actor = Actor::start(node, wake.clone(), withdrawn, end)?;
     let control = tokio::spawn(control(listener, actor.clone()));
-    let outbound = tokio::spawn(outbound(client.clone(), actor.clone(), wake, withdrawals));
-    let inbound = tokio::spawn(inbound(client, actor.clone()));
+    let outbound = tokio::spawn(outbound(line.clone(), actor.clone(), wake, withdrawals));
+    let inbound = tokio::spawn(inbound(line, actor.clone()));
     let result = tokio::select! {
         () = stop => Ok(()),
         failed = ended => Err(failed.unwrap_or(NodeError::StoreFailed)),
@@ -187,16 +216,21 @@ async fn answer(mut stream: UnixStream, actor: Actor) -> std::io::Result<()> {
 }
 
 /// Carries what the node has queued to the hub: cosignatures, statements in order, frames together.
-async fn outbound(client: HubClient, actor: Actor, wake: Arc<Notify>, mut withdrawals: watch::Receiver<u64>) {
+async fn outbound(mut line: Line, actor: Actor, wake: Arc<Notify>, mut withdrawals: watch::Receiver<u64>) {
     let mut pause = Duration::from_millis(50);
     loop {
         tokio::select! {
             () = wake.notified() => {}
             () = tokio::time::sleep(Duration::from_millis(500)) => {}
         }
-        match flush(&client, &actor, &mut withdrawals).await {
+        let done = match line.redial(&actor).await {
+            Ok(()) => flush(&line.client, &actor, &mut withdrawals).await,
+            Err(e) => Err(e),
+        };
+        match done {
             Ok(()) => pause = Duration::from_millis(50),
             Err(e) => {
+                line.failures += 1;
                 tracing::warn!("the hub was not reached: {e}");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(5));
@@ -287,12 +321,17 @@ async fn flush(
 }
 
 /// Fetches what is new: entries, cosignatures, mail.
-async fn inbound(client: HubClient, actor: Actor) {
+async fn inbound(mut line: Line, actor: Actor) {
     let mut pause = Duration::from_millis(50);
     loop {
-        match fetch(&client, &actor).await {
+        let done = match line.redial(&actor).await {
+            Ok(()) => fetch(&line.client, &actor).await,
+            Err(e) => Err(e),
+        };
+        match done {
             Ok(()) => pause = Duration::from_millis(50),
             Err(e) => {
+                line.failures += 1;
                 tracing::warn!("sync: {}", e.public());
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(5));
@@ -304,12 +343,34 @@ async fn inbound(client: HubClient, actor: Actor) {
 async fn fetch(client: &HubClient, actor: &Actor) -> Result<(), NodeError> {
     let have = actor.ask(|node| node.have()).await??;
     let news = client.sync(have, Duration::from_secs(10)).await?;
+    let base = news.base;
     if let Some(note) = news.checkpoint {
-        if news.size > have.size {
+        if have.term > 0 && news.term > u64::from(have.term) && base <= have.size {
+            let entries = client.entries(base, news.size).await?;
+            point("next term fetched, not followed", "");
+            actor.ask(move |node| node.turn(base, &note, &entries, now_ms())).await??;
+        } else if news.size < have.size && news.term.max(1) == u64::from(have.term) {
+            // This hub has less than it has signed: it is shown so, and falls silent if that holds.
+            let kept = actor.ask(|node| node.latest_note()).await??;
+            if let Some(note) = kept {
+                let _ = client.ahead(&note).await;
+            }
+            return Err(NodeError::Record("the hub has fewer entries than it has signed".into()));
+        } else if news.size > have.size {
             let entries = client.entries(have.size, news.size).await?;
             actor.ask(move |node| node.extend(&note, &entries, now_ms())).await??;
         } else {
             actor.ask(move |node| node.sealed(&note, now_ms())).await??;
+        }
+    }
+    // What sealed changes of members, keys or hub comes first, in order, for who was away.
+    while let Some(after) = actor.ask(move |node| node.wants_seals(news.sealed)).await? {
+        let seals = client.seals(after).await?;
+        for note in seals {
+            actor.ask(move |node| node.sealed(&note, now_ms())).await??;
+        }
+        if actor.ask(|node| node.watermark()).await? <= after {
+            break;
         }
     }
     if let Some(note) = news.sealed_checkpoint {
