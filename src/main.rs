@@ -2,6 +2,7 @@
 
 mod cli;
 mod demo;
+mod handover;
 mod join;
 mod pooled;
 

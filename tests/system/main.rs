@@ -13,5 +13,6 @@ mod crash;
 mod deaths;
 mod demo;
 mod federation;
+mod handover;
 mod left_behind;
 mod line;

@@ -132,7 +132,10 @@ impl Setup {
                 hub: None,
                 proxy: None,
             };
-            text.push_str(&node::config::init(&dir.path().join(id), &config).unwrap());
+            let next_key = Some(dir.path().join(format!("{id}.next")));
+            let extras = node::config::Extras { next_key, ..Default::default() };
+            text.push_str(&node::config::init_with(&dir.path().join(id), &config, &extras).unwrap());
+            std::fs::rename(dir.path().join(format!("{id}.next")), dir.path().join(id).join("next.key")).unwrap();
             text.push('\n');
         }
         text.push_str(&self.instruments);
@@ -424,12 +427,36 @@ impl House {
             if self.told.get(&id) == Some(&note) {
                 continue;
             }
+            self.show_seals(&id, &note);
             let result = self.nodes.get_mut(&id).unwrap().sealed(&note, now);
             self.note_error(&id, result);
             self.told.insert(id, note.clone());
             moved = true;
         }
         moved
+    }
+
+    /// Shows a member what sealed changes that it does not know to be sealed.
+    fn show_seals(&mut self, id: &str, note: &str) {
+        let size = record::SignedCheckpoint::parse(note).unwrap().checkpoint().size();
+        let now = self.now;
+        if let Some(after) = self.node(id).wants_seals(size) {
+            let seals: Vec<String> = self.hub.seals.range(after + 1..).map(|(_, n)| n.clone()).collect();
+            for seal in seals {
+                let result = self.nodes.get_mut(id).unwrap().sealed(&seal, now);
+                self.note_error(id, result);
+            }
+        }
+    }
+
+    /// Opens the node in a folder, of somebody who comes later.
+    pub fn comes(&mut self, id: &str) {
+        let text = std::fs::read_to_string(self.folder("gb").join("charter.toml")).unwrap();
+        std::fs::write(self.folder(id).join("charter.toml"), text).unwrap();
+        let mut config = Config::read(&self.folder(id)).unwrap();
+        config.hub = Some("127.0.0.1:1".into());
+        config.write(&self.folder(id)).unwrap();
+        self.nodes.insert(id.to_string(), Node::open(&self.folder(id)).unwrap());
     }
 
     /// Has everyone cosign the present size again, so that the watermark is young; no clock ticks.

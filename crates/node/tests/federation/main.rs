@@ -4,6 +4,7 @@
 
 mod aggregator;
 mod canaries;
+mod changes;
 mod closed;
 mod collector;
 mod house;

@@ -3,6 +3,7 @@
 
 mod bundles;
 mod canonical;
+mod changes;
 mod federation;
 mod golden;
 mod handover;
