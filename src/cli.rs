@@ -305,6 +305,9 @@ enum NodeVerb {
     Serve {
         #[command(flatten)]
         at: At,
+        /// Its store was put back from a backup: nothing is cosigned until others have said how far they are.
+        #[arg(long)]
+        restored: bool,
     },
     /// How the node stands.
     Status {
@@ -714,7 +717,10 @@ fn node_verb(verb: NodeVerb) -> Result<Option<Reply>, NodeError> {
         NodeVerb::Join { at, charter, hub, proxy, proposed } => {
             join::node_join(&at.node, &charter, &hub, proxy.as_deref(), proposed)?
         }
-        NodeVerb::Serve { at } => {
+        NodeVerb::Serve { at, restored } => {
+            if restored {
+                node::service::mark_restored(&at.node)?;
+            }
             runtime()?.block_on(node::service::serve(&at.node, join::interrupted()))?;
             return Ok(None);
         }

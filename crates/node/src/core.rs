@@ -76,6 +76,8 @@ pub struct Node {
     pub(crate) library: policy::Library,
     /// Frames accepted, so that a repeat is named.
     pub(crate) ledger: wire::Ledger,
+    /// What a node whose store is an old copy asks of the others.
+    pub(crate) asking: crate::restore::Asking,
 }
 
 impl Node {
@@ -93,7 +95,9 @@ impl Node {
         })?;
         let charter = Charter::parse("charter.toml", &text)?;
         let store = Store::open(&dir.join("store.db"))?;
-        Node::wake(Parts { dir: dir.to_path_buf(), config, keys, charter, store })
+        let mut node = Node::wake(Parts { dir: dir.to_path_buf(), config, keys, charter, store })?;
+        node.begin_pulse()?;
+        Ok(node)
     }
 
     /// The node as its process dies: what was not durable is gone.
@@ -135,6 +139,7 @@ impl Node {
             memo: Default::default(),
             library: policy::Library::embedded()?,
             ledger: wire::Ledger::default(),
+            asking: Default::default(),
         };
         node.said = node.store.said()?.into_iter().map(|(name, id, time)| (name, (id, time))).collect();
         node.load()?;
@@ -179,6 +184,7 @@ impl Node {
         }
         self.store.flush()?;
         if !lines.is_empty() {
+            self.beat()?;
             point("cosigned and kept, not handed in", "");
         }
         Ok(lines)

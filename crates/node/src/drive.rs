@@ -24,6 +24,7 @@ impl Node {
         if self.member.halted.is_some() {
             return Ok(());
         }
+        self.ask_highest(now)?;
         if !self.state.in_force() {
             return self.sign_charter(now);
         }
@@ -287,6 +288,10 @@ impl Node {
             let known = heard || self.state.seen.contains(&signed.frame().context);
             return Ok((!known).then(|| signed.into_frame()));
         }
+        // Said now and again; each is bound to the question.
+        if [crate::restore::ASK, crate::restore::ANSWER].contains(&signed.frame().kind.as_str()) {
+            return Ok(Some(signed.into_frame()));
+        }
         if self.late(signed.frame()) {
             return Ok(None);
         }
@@ -362,6 +367,7 @@ impl Node {
                 Ok(())
             }
             "output" => self.take_output(frame, now),
+            crate::restore::ASK | crate::restore::ANSWER => self.highest_mail(frame, now),
             _ => self.run_mail(frame, now),
         }
     }

@@ -19,6 +19,7 @@ pub mod gather;
 pub mod keys;
 pub mod members;
 pub mod mirror;
+pub mod restore;
 pub mod runner;
 pub mod service;
 pub mod store;

@@ -120,6 +120,7 @@ impl Node {
 
     fn cosign_and_raise(&mut self, note: &str, now: i64) -> Result<(), NodeError> {
         let checkpoint = SignedCheckpoint::parse(note).map_err(|e| NodeError::Record(e.to_string()))?;
+        self.notice_own(&checkpoint)?;
         self.cosign(&checkpoint, now)?;
         self.raise(&checkpoint)
     }
@@ -179,6 +180,7 @@ impl Node {
             return Ok(());
         }
         let checkpoint = SignedCheckpoint::parse(note).map_err(|e| NodeError::Record(e.to_string()))?;
+        self.notice_own(&checkpoint)?;
         if checkpoint.checkpoint().size() > self.member.log.size() {
             return Ok(());
         }

@@ -179,6 +179,12 @@ pub async fn serve(dir: &Path, stop: impl Future<Output = ()>) -> Result<(), Nod
     result
 }
 
+/// Says that the store in a folder was put back from a backup.
+pub fn mark_restored(dir: &Path) -> Result<(), NodeError> {
+    let _lock = lock(dir)?.ok_or_else(|| in_use(dir))?;
+    Node::open(dir)?.restored()
+}
+
 async fn control(listener: UnixListener, actor: Actor) {
     while let Ok((stream, _)) = listener.accept().await {
         let actor = actor.clone();

@@ -16,5 +16,6 @@ mod pooled;
 mod record_and_state;
 mod relay;
 mod requester;
+mod restored;
 mod right;
 mod stops;
