@@ -302,6 +302,53 @@ fn a_hand_over_that_is_killed_at_every_point_of_sign_off_opening_and_turn_comes_
     }
 }
 
+#[test]
+fn a_member_joins_by_commands_counts_and_changes_every_key_while_it_is_served() {
+    let mut it = Log::agree(&["gb", "se", "ch", "no"]);
+    let (charter, hub) = (it.text("charter.toml"), it.addresses["hub"].clone());
+    let [next, after, document] = ["fr.next", "fr.after", "fr.document"].map(|name| it.text(name));
+    let rest = ["--id", "fr", "--name", "Unit fr", "--jurisdiction", "FR", "--next-key", &next, "--post-quantum"];
+    at(&it.path("fr"), "node init", &rest).exits(0).says("next = ").says("cosign_ml = ");
+    at(&it.path("fr"), "node join", &["--charter", &charter, "--hub", &hub]).exits(2).says("names no member `fr`");
+    at(&it.path("fr"), "node join", &["--charter", &charter, "--hub", &hub, "--proposed"]).exits(0);
+    it.serve("fr");
+    at(&it.path("fr"), "member document", &["--charter", &charter, "--out", &document]).exits(0);
+    let dir = it.text("gb");
+    let propose = ["member", "propose", "--node", &dir, "join", &document, "--json"];
+    let said = comity(propose).exits(0).json();
+    let proposal = said["proposal"].as_str().unwrap();
+    for id in ["se", "ch"] {
+        until("the proposal", || at(&it.path(id), "member list", &[]).text().contains(proposal).then_some(()));
+        at(&it.path(id), "member accept", &[proposal]).exits(0);
+    }
+    it.members.push("fr");
+    let all_in_force = |it: &Log| {
+        for id in &it.members {
+            until(&format!("{id} to have all in force"), || {
+                let (size, watermark) = it.sizes(id);
+                (size == watermark && size == it.sizes("gb").0).then_some(())
+            });
+        }
+    };
+    all_in_force(&it);
+    // Five with one liar: four must cosign. Without one of the old four the new one's is needed.
+    it.kill(&["no"]);
+    at(&it.path("gb"), "node stop", &[]).exits(0);
+    it.members.retain(|id| *id != "no");
+    all_in_force(&it);
+    let rotate = ["--next-key", &next, "--new-next", &after, "--all"];
+    at(&it.path("fr"), "key rotate", &rotate).exits(0).says("new keys said");
+    at(&it.path("gb"), "node resume", &[]).exits(0);
+    all_in_force(&it);
+    it.kill(&["fr"]);
+    it.serve("fr");
+    at(&it.path("fr"), "node stop", &[]).exits(0);
+    until("its stop in force", || it.record("gb").iter().any(|(kind, by, s)| (kind.as_str(), by.as_str(), s.as_str()) == ("node.stop@1", "fr", "in force")).then_some(()));
+    for id in &it.members {
+        assert_eq!(it.status(id)["evidence"], serde_json::json!([]), "{id}");
+    }
+}
+
 /// `point("name", ...)` in the source of the product.
 fn named_points() -> BTreeSet<String> {
     let mut found = BTreeSet::new();

@@ -76,6 +76,8 @@ pub struct Node {
     pub(crate) library: policy::Library,
     /// Frames accepted, so that a repeat is named.
     pub(crate) ledger: wire::Ledger,
+    /// Keys that members had before they changed them.
+    pub(crate) former: std::cell::RefCell<BTreeMap<(String, u64), record::PublicKey>>,
     /// What a node whose store is an old copy asks of the others.
     pub(crate) asking: crate::restore::Asking,
 }
@@ -139,6 +141,7 @@ impl Node {
             memo: Default::default(),
             library: policy::Library::embedded()?,
             ledger: wire::Ledger::default(),
+            former: Default::default(),
             asking: Default::default(),
         };
         node.said = node.store.said()?.into_iter().map(|(name, id, time)| (name, (id, time))).collect();

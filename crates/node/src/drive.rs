@@ -264,7 +264,8 @@ impl Node {
         let from = signed.frame().from.clone();
         // Its key in force, or the one that the record gives it next: what is pending here may be in force there.
         let rosters = [&self.state.roster, self.member.log.roster()];
-        let keys: Vec<_> = rosters.iter().filter_map(|r| r.keys(&from)).map(|k| k.sign).collect();
+        let mut keys: Vec<_> = rosters.iter().filter_map(|r| r.keys(&from)).map(|k| k.sign).collect();
+        keys.extend(self.former_key(&from, now));
         let Some(key) = keys.iter().find(|key| signed.verify(key).is_ok()).or(keys.first()).copied() else {
             let what = format!("a frame from `{from}`, who is no member");
             return self.keep_evidence("hub", &what, bytes, now).map(|()| None);

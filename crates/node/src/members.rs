@@ -21,6 +21,9 @@ use std::path::Path;
 use wire::point::point;
 use zeroize::Zeroizing;
 
+/// For how long after a change of keys a frame signed with the former one is taken, milliseconds.
+const ON_THE_WAY: i64 = 600_000;
+
 /// How this member changes its keys.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Rotation {
@@ -104,6 +107,29 @@ impl Node {
         seeds.sort_by_key(|seed| Some(SecretKey::from_seed(**seed).public()) != named);
         let at = failures % seeds.len().max(1);
         seeds.into_iter().nth(at).unwrap_or_else(|| self.keys.tls_seed())
+    }
+
+    /// The `sign` key that a member had until a moment ago: its frames may have been on their way when it changed. Not
+    /// when it says that the key may have been another's, nor when others gave it new ones.
+    pub(crate) fn former_key(&self, member: &str, now: i64) -> Option<PublicKey> {
+        let log = &self.member.log;
+        let since = log.roster().keys(member)?.since;
+        let at = usize::try_from(since).ok()?;
+        let entry = log.entries().get(at)?;
+        let statement = entry.signed.statement();
+        let lately = now.saturating_sub(entry.time) < ON_THE_WAY;
+        let rotated = statement.r#type == ROTATE && statement.issuer == member;
+        let lost = log.roster().compromises.iter().any(|c| c.member == member && c.until == since);
+        if !lately || !rotated || lost {
+            return None;
+        }
+        let known = self.former.borrow().get(&(member.to_owned(), since)).copied();
+        known.or_else(|| {
+            // Folded once for each change of a key.
+            let key = record::Roster::fold(log.entries().get(..at)?).0.keys(member)?.sign;
+            self.former.borrow_mut().insert((member.to_owned(), since), key);
+            Some(key)
+        })
     }
 
     /// Who speaks for this member on members and keys.

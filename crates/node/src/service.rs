@@ -309,6 +309,12 @@ async fn flush(
                         under_way.remove(&row);
                         actor.ask(move |node| node.delivered(row)).await??;
                     }
+                    // What a hub finds unacceptable it will never take: signed with a key that has changed since.
+                    Some(Ok((row, Err(WireError::Refused { status: 422, error, .. })))) => {
+                        tracing::warn!("a frame was refused for good: {error}");
+                        under_way.remove(&row);
+                        actor.ask(move |node| node.delivered(row)).await??;
+                    }
                     Some(Ok((row, Err(e)))) => {
                         under_way.remove(&row);
                         failed = Some(e);

@@ -124,6 +124,18 @@ fn a_member_changes_all_its_keys_in_the_middle_of_its_work_and_a_study_runs_with
     house.ask_and_approve("deaths", &count("deaths"));
     house.until("the release", |h| h.released("deaths"));
     house.no_errors();
+    // What proves it to an auditor brings the quorum that sealed the change, and is signed with the new key.
+    let out = house.folder("it").join("deaths.bundle");
+    house.must("it", Command::BundleExport { study: "deaths".into(), out: out.display().to_string() });
+    let bytes = std::fs::read(&out).unwrap();
+    let verified = node::verify::verify_bundle(&bytes, Some(house.pin()));
+    assert_eq!(verified.exit, 0, "{}", verified.text);
+    let mut bundle = record::Bundle::read(&bytes).unwrap();
+    assert_eq!(bundle.seals.len(), 1);
+    bundle.seals.clear();
+    bundle.sign(&house.node("it").keys().sign()).unwrap();
+    let verified = node::verify::verify_bundle(&bundle.write().unwrap(), Some(house.pin()));
+    assert_eq!(verified.exit, 1, "without the old key's quorum nothing shows that the new one counts");
     for id in house.ids() {
         assert_eq!(house.evidence(&id), Vec::<String>::new(), "{id}");
     }

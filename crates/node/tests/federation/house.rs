@@ -449,6 +449,37 @@ impl House {
         }
     }
 
+    /// The hub is gone with all of its mailboxes, and a second one takes over from `gb`'s mirror with these sign-offs.
+    /// Gives the base.
+    pub fn pass_on(&mut self, signing: &[String]) -> u64 {
+        let public = |n: u8| record::SecretKey::from_seed([n; 32]).public();
+        let (operator, jurisdiction) = ("Second relay (fictitious)".to_string(), "NL".to_string());
+        let hub = record::HubInfo { operator, jurisdiction, key: public(9), tls: public(10) };
+        let next = node::term::Next { federation: "house".into(), hub, address: "127.0.0.1:2".into() };
+        let mut signoffs = Vec::new();
+        for id in signing {
+            let reply = self.must(id, Command::SignOff { next: next.clone(), instead: false });
+            signoffs.push(reply.data["statement"].as_str().unwrap().as_bytes().to_vec());
+        }
+        self.node("gb").flush().unwrap();
+        let folder = node::term::Folder::open(&self.folder("gb")).unwrap();
+        let begun = folder.begin(&signoffs).unwrap();
+        let base = begun.opening.base;
+        let mut second = Hub::default();
+        second.second = true;
+        folder.entries[..base as usize].iter().for_each(|entry| second.enter(entry));
+        second.enter(&Entry::new(self.now, begun.statement).to_bytes());
+        self.hub = second;
+        self.read.clear();
+        self.told.clear();
+        let (note, entries, now) = (self.hub.note(), self.hub.entries[base as usize..].to_vec(), self.now);
+        for id in self.reachable() {
+            let result = self.nodes.get_mut(&id).unwrap().turn(base, &note, &entries, now);
+            self.note_error(&id, result);
+        }
+        base
+    }
+
     /// Opens the node in a folder, of somebody who comes later.
     pub fn comes(&mut self, id: &str) {
         let text = std::fs::read_to_string(self.folder("gb").join("charter.toml")).unwrap();

@@ -18,6 +18,8 @@ pub struct Hub {
     sealed: Option<SignedCheckpoint>,
     /// Checkpoints that sealed a change of members or keys, by size.
     pub seals: BTreeMap<u64, String>,
+    /// Whether it is the second hub, with a key of its own.
+    pub second: bool,
     /// Frames for each member, in order.
     pub mail: BTreeMap<String, Vec<Vec<u8>>>,
 }
@@ -52,6 +54,7 @@ impl Hub {
     pub fn enter(&mut self, bytes: &[u8]) {
         if let Ok(entry) = Entry::from_bytes(bytes) {
             self.last = entry.time;
+            self.ids.insert(entry.signed.id());
             let _ = self.roster.apply(self.size(), &entry);
         }
         self.tree.append(bytes);
@@ -66,7 +69,8 @@ impl Hub {
     /// A checkpoint that says whatever the test wants.
     pub fn signed(&self, size: u64, root: Digest) -> SignedCheckpoint {
         let origin = if self.roster.origin.is_empty() { "comity/house" } else { &self.roster.origin };
-        Checkpoint::new(origin, size, root).unwrap().sign(&Hub::key())
+        let key = if self.second { SecretKey::from_seed([9; 32]) } else { Hub::key() };
+        Checkpoint::new(origin, size, root).unwrap().sign(&key)
     }
 
     pub fn cosign(&mut self, size: u64, line: &str) {

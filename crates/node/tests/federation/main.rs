@@ -7,6 +7,7 @@ mod canaries;
 mod changes;
 mod closed;
 mod collector;
+mod handover;
 mod house;
 mod hub;
 mod liars;

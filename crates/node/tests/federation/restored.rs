@@ -7,13 +7,13 @@ use serde_json::Value;
 /// The files of a store, as a backup has them.
 const STORE: [&str; 3] = ["store.db", "store.db-wal", "store.db-shm"];
 
-fn back_up(house: &House, id: &str) -> Vec<Option<Vec<u8>>> {
+pub fn back_up(house: &House, id: &str) -> Vec<Option<Vec<u8>>> {
     house.node(id).flush().unwrap();
     STORE.iter().map(|name| std::fs::read(house.folder(id).join(name)).ok()).collect()
 }
 
 /// Ends the node and puts the store back; with `whole`, nothing beside it tells.
-fn put_back(house: &mut House, id: &str, files: &[Option<Vec<u8>>], whole: bool) {
+pub fn put_back(house: &mut House, id: &str, files: &[Option<Vec<u8>>], whole: bool) {
     house.nodes.remove(id);
     for (name, bytes) in STORE.iter().zip(files) {
         let path = house.folder(id).join(name);
@@ -88,6 +88,17 @@ fn a_cosignature_of_its_own_that_it_does_not_remember_tells_a_node_that_its_stor
     let now = house.now;
     house.nodes.get_mut("it").unwrap().sealed(&note, now).unwrap();
     assert_eq!(restored(&mut house, "it"), serde_json::json!([]));
+}
+
+#[test]
+fn what_an_operator_says_of_a_store_is_believed() {
+    let mut house = House::eight();
+    house.nodes.remove("it");
+    node::service::mark_restored(&house.folder("it")).unwrap();
+    house.crash_and_open("it");
+    assert_eq!(restored(&mut house, "it"), serde_json::json!([]));
+    house.steps(400);
+    assert_eq!(restored(&mut house, "it"), Value::Null, "nothing was lost, and the others say so");
 }
 
 #[test]
