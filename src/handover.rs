@@ -59,7 +59,10 @@ pub fn sign_off(dir: &Path, next: &Path, out: &Path, yes: bool, instead: bool) -
         reply.text,
         out.display()
     );
-    Ok(Reply::yes(text, json!({ "signed_off": true, "term": reply.data["term"], "file": out.display().to_string() })))
+    Ok(Reply::yes(
+        text,
+        json!({ "signed_off": true, "term": reply.data["term"], "file": out.display().to_string() }),
+    ))
 }
 
 fn confirmed(dir: &Path, id: &str, next: &Next) -> Result<bool, NodeError> {
@@ -95,7 +98,8 @@ pub fn open(dir: &Path, from: &Path, files: &[std::path::PathBuf]) -> Result<Rep
     let folder = Folder::open(from)?;
     let begun = folder.begin(&signoffs)?;
     let base = begun.opening.base;
-    let entries: Vec<Vec<u8>> = folder.entries.iter().take(usize::try_from(base).unwrap_or(usize::MAX)).cloned().collect();
+    let entries: Vec<Vec<u8>> =
+        folder.entries.iter().take(usize::try_from(base).unwrap_or(usize::MAX)).cloned().collect();
     let takeover = hub::Takeover { entries, opening: begun.statement, seals: folder.seals() };
     point("term put together, not filled in", "");
     let now = hub::Hub::take_over(dir, &takeover).map_err(|e| NodeError::Input(e.to_string()))?;

@@ -173,7 +173,8 @@ pub fn member_document(dir: &Path, charter: &Path, out: &Path) -> Result<Reply, 
     let document = node::members::Document::of(dir, &digest)?;
     let bytes = record::canon::to_bytes(&document)?;
     std::fs::write(out, bytes).map_err(|e| NodeError::io(out, e))?;
-    let text = format!("{}: for a member that proposes it (`comity member propose join FILE`)", out.display());
+    let text =
+        format!("{}: for a member that proposes it (`comity member propose join FILE`)", out.display());
     Ok(Reply::yes(text, json!({ "document": out.display().to_string(), "charter": digest.to_string() })))
 }
 

@@ -29,7 +29,14 @@ pub struct Mortal {
 impl Mortal {
     pub fn new(name: &str, args: &[&str], logs: &Path) -> Mortal {
         let args = args.iter().map(|a| a.to_string()).collect();
-        Mortal { name: name.to_string(), args, dir: logs.to_path_buf(), child: None, killed: 0, odd: Vec::new() }
+        Mortal {
+            name: name.to_string(),
+            args,
+            dir: logs.to_path_buf(),
+            child: None,
+            killed: 0,
+            odd: Vec::new(),
+        }
     }
 
     pub fn points(dir: &Path, name: &str) -> PathBuf {

@@ -81,12 +81,14 @@ impl Log {
         let args = ["hub", "serve", "--dir", &dir, "--listen", &listen];
         let process = Process::start(&args, &out, &self.logs.path().join(format!("{name}.log")));
         self.hubs.insert(name, process);
-        let listens = || std::fs::read_to_string(&out).unwrap_or_default().contains("listens on").then_some(());
+        let listens =
+            || std::fs::read_to_string(&out).unwrap_or_default().contains("listens on").then_some(());
         until("the hub to listen", listens);
     }
 
     fn serve(&mut self, id: &'static str) {
-        let (out, log) = (self.logs.path().join(format!("{id}.out")), self.logs.path().join(format!("{id}.log")));
+        let (out, log) =
+            (self.logs.path().join(format!("{id}.out")), self.logs.path().join(format!("{id}.log")));
         let process = Process::start(&["node", "serve", "--node", &self.text(id)], &out, &log);
         self.nodes.insert(id, process);
         let socket = self.path(id).join("control.sock");
@@ -153,7 +155,16 @@ impl Log {
     }
 
     fn sign_off_args(&self, id: &str) -> Vec<String> {
-        let args = ["hub", "handover", "signoff", &self.text(id), "--yes", "--next", &self.text("next.json"), "--out"];
+        let args = [
+            "hub",
+            "handover",
+            "signoff",
+            &self.text(id),
+            "--yes",
+            "--next",
+            &self.text("next.json"),
+            "--out",
+        ];
         let out = self.text(&format!("{id}.signoff"));
         args.iter().map(|a| a.to_string()).chain([out]).collect()
     }
@@ -178,7 +189,8 @@ impl Log {
             assert_eq!((&status["standing"]["term"], &status["halted"]), (&2.into(), &Value::Null), "{id}");
             assert_eq!(status["evidence"], serde_json::json!([]), "{id}");
         }
-        let states: BTreeSet<String> = self.members.iter().map(|id| self.status(id)["state"].to_string()).collect();
+        let states: BTreeSet<String> =
+            self.members.iter().map(|id| self.status(id)["state"].to_string()).collect();
         assert_eq!(states.len(), 1, "{states:?}");
     }
 }
@@ -197,7 +209,9 @@ fn when_the_hub_dies_four_of_five_members_pass_the_record_on_and_nothing_in_forc
     for id in ["gb", "se"] {
         comity(it.sign_off_args(id)).exits(0).says("nothing of term 1 is cosigned here any more");
     }
-    comity(it.open_args("gb", &["gb", "se"])).exits(2).says("2 organisations have signed off, expected at least 4");
+    comity(it.open_args("gb", &["gb", "se"]))
+        .exits(2)
+        .says("2 organisations have signed off, expected at least 4");
     for id in ["no", "ch"] {
         comity(it.sign_off_args(id)).exits(0);
     }
@@ -210,12 +224,16 @@ fn when_the_hub_dies_four_of_five_members_pass_the_record_on_and_nothing_in_forc
     let four = ["gb", "se", "ch", "no"];
     let opened = comity(it.open_args("gb", &four)).exits(0);
     let words = format!("term 2 begins at entry {before}");
-    opened.says(&words).says("1 entries above it in the mirror of gb go back to pending").says(&format!("gb has cosigned up to {}", before + 1));
+    opened
+        .says(&words)
+        .says("1 entries above it in the mirror of gb go back to pending")
+        .says(&format!("gb has cosigned up to {}", before + 1));
     comity(it.open_args("gb", &four)).exits(0).says("was opened before");
     it.serve_hub("next");
     for id in four {
         until("the stop in force", || {
-            let stop = |(kind, _, status): &(String, String, String)| kind == "node.stop@1" && status == "in force";
+            let stop =
+                |(kind, _, status): &(String, String, String)| kind == "node.stop@1" && status == "in force";
             it.record(id).iter().any(stop).then_some(())
         });
     }
@@ -241,7 +259,10 @@ fn when_the_hub_dies_four_of_five_members_pass_the_record_on_and_nothing_in_forc
 fn at_resumes(it: &Log) {
     at(&it.path("gb"), "node resume", &[]).exits(0);
     until("the resumption everywhere", || {
-        let all = it.members.iter().all(|id| it.record(id).iter().any(|(kind, _, s)| kind == "node.resume@1" && s == "in force"));
+        let all = it
+            .members
+            .iter()
+            .all(|id| it.record(id).iter().any(|(kind, _, s)| kind == "node.resume@1" && s == "in force"));
         all.then_some(())
     });
 }
@@ -282,7 +303,8 @@ fn a_hand_over_that_is_killed_at_every_point_of_sign_off_opening_and_turn_comes_
     until_done(&follow, &points("follow"));
 
     let (dir, listen) = (it.text("next"), it.addresses["next"].clone());
-    let mut mortals = vec![Mortal::new("next", &["hub", "serve", "--dir", &dir, "--listen", &listen], logs.path())];
+    let mut mortals =
+        vec![Mortal::new("next", &["hub", "serve", "--dir", &dir, "--listen", &listen], logs.path())];
     let folders: Vec<String> = it.members.iter().map(|id| it.text(id)).collect();
     for (id, folder) in it.members.iter().zip(&folders) {
         mortals.push(Mortal::new(id, &["node", "serve", "--node", folder], logs.path()));
@@ -297,7 +319,12 @@ fn a_hand_over_that_is_killed_at_every_point_of_sign_off_opening_and_turn_comes_
         assert_eq!(mortal.killed, noted.lines().count(), "{}: each point once", mortal.name);
         all.extend(noted.lines().map(str::to_string));
     }
-    for step in ["next term fetched", "term followed, not kept", "term followed, cut not queued", "term followed and queued"] {
+    for step in [
+        "next term fetched",
+        "term followed, not kept",
+        "term followed, cut not queued",
+        "term followed and queued",
+    ] {
         assert!(all.iter().any(|point| point.starts_with(step)), "{step}: {all:?}");
     }
 }
@@ -307,9 +334,12 @@ fn a_member_joins_by_commands_counts_and_changes_every_key_while_it_is_served() 
     let mut it = Log::agree(&["gb", "se", "ch", "no"]);
     let (charter, hub) = (it.text("charter.toml"), it.addresses["hub"].clone());
     let [next, after, document] = ["fr.next", "fr.after", "fr.document"].map(|name| it.text(name));
-    let rest = ["--id", "fr", "--name", "Unit fr", "--jurisdiction", "FR", "--next-key", &next, "--post-quantum"];
+    let rest =
+        ["--id", "fr", "--name", "Unit fr", "--jurisdiction", "FR", "--next-key", &next, "--post-quantum"];
     at(&it.path("fr"), "node init", &rest).exits(0).says("next = ").says("cosign_ml = ");
-    at(&it.path("fr"), "node join", &["--charter", &charter, "--hub", &hub]).exits(2).says("names no member `fr`");
+    at(&it.path("fr"), "node join", &["--charter", &charter, "--hub", &hub])
+        .exits(2)
+        .says("names no member `fr`");
     at(&it.path("fr"), "node join", &["--charter", &charter, "--hub", &hub, "--proposed"]).exits(0);
     it.serve("fr");
     at(&it.path("fr"), "member document", &["--charter", &charter, "--out", &document]).exits(0);
@@ -318,7 +348,9 @@ fn a_member_joins_by_commands_counts_and_changes_every_key_while_it_is_served() 
     let said = comity(propose).exits(0).json();
     let proposal = said["proposal"].as_str().unwrap();
     for id in ["se", "ch"] {
-        until("the proposal", || at(&it.path(id), "member list", &[]).text().contains(proposal).then_some(()));
+        until("the proposal", || {
+            at(&it.path(id), "member list", &[]).text().contains(proposal).then_some(())
+        });
         at(&it.path(id), "member accept", &[proposal]).exits(0);
     }
     it.members.push("fr");
@@ -343,7 +375,14 @@ fn a_member_joins_by_commands_counts_and_changes_every_key_while_it_is_served() 
     it.kill(&["fr"]);
     it.serve("fr");
     at(&it.path("fr"), "node stop", &[]).exits(0);
-    until("its stop in force", || it.record("gb").iter().any(|(kind, by, s)| (kind.as_str(), by.as_str(), s.as_str()) == ("node.stop@1", "fr", "in force")).then_some(()));
+    until("its stop in force", || {
+        it.record("gb")
+            .iter()
+            .any(|(kind, by, s)| {
+                (kind.as_str(), by.as_str(), s.as_str()) == ("node.stop@1", "fr", "in force")
+            })
+            .then_some(())
+    });
     for id in &it.members {
         assert_eq!(it.status(id)["evidence"], serde_json::json!([]), "{id}");
     }
@@ -361,7 +400,9 @@ fn named_points() -> BTreeSet<String> {
         }
         let text = std::fs::read_to_string(&file).unwrap();
         for call in ["point(\"", "point_of(&id, \"", "point_of(id, \""] {
-            found.extend(text.split(call).skip(1).filter_map(|rest| Some(rest.split_once('"')?.0.to_string())));
+            found.extend(
+                text.split(call).skip(1).filter_map(|rest| Some(rest.split_once('"')?.0.to_string())),
+            );
         }
     }
     found

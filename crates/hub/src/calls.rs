@@ -77,7 +77,10 @@ pub(crate) fn count(
         Counted::Kept { sealed, change } => {
             let seal = change.map(|note| Order::Seal { size: message.size, note });
             // A member may have a line of each of several keys.
-            let name = format!("{name} {}", message.line.rsplit(' ').next().and_then(|l| l.get(..6)).unwrap_or_default());
+            let name = format!(
+                "{name} {}",
+                message.line.rsplit(' ').next().and_then(|l| l.get(..6)).unwrap_or_default()
+            );
             let line = Order::Cosignature { size: message.size, name, line: message.line };
             Ok(Counting { keep: seal.into_iter().chain([line]).collect(), sealed })
         }
@@ -92,11 +95,21 @@ pub(crate) fn count(
 }
 
 /// A checkpoint that shows that this hub's store went back in time, and what to keep of it.
-pub(crate) fn ahead(state: &mut State, key: &SecretKey, peer: &Peer, body: &[u8]) -> Result<Option<Order>, Refusal> {
+pub(crate) fn ahead(
+    state: &mut State,
+    key: &SecretKey,
+    peer: &Peer,
+    body: &[u8],
+) -> Result<Option<Order>, Refusal> {
     member(peer)?;
     let note = std::str::from_utf8(body).ok().and_then(|text| SignedCheckpoint::parse(text).ok());
     let note = note.filter(|note| state.is_behind(note, key)).ok_or_else(|| {
-        Refusal::new(422, "this shows nothing", "a note", "a checkpoint by this hub's key that is not of its entries")
+        Refusal::new(
+            422,
+            "this shows nothing",
+            "a note",
+            "a checkpoint by this hub's key that is not of its entries",
+        )
     })?;
     if state.silent.is_some() {
         return Ok(None);

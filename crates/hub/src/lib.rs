@@ -49,11 +49,11 @@ use wire::{Admit, TlsIdentity};
 
 pub use desk::{At, Books, Desk};
 pub use error::HubError;
-pub use term::Takeover;
 use files::Seeds;
 use ledger::Ledger;
 use limits::{Allowance, Mailbox};
 use state::State;
+pub use term::Takeover;
 use writer::{Job, Writer};
 
 /// Jobs that may wait for the writer; beyond it callers are told to come later.

@@ -38,7 +38,10 @@ impl Hub {
         hub.stop();
         drop(hub);
         if body.hub != info {
-            return Err(refused(format!("the sign-offs name another hub than the one in `{}`", dir.display())));
+            return Err(refused(format!(
+                "the sign-offs name another hub than the one in `{}`",
+                dir.display()
+            )));
         }
         let _lock = files::lock(dir)?;
         let path = files::database(dir);
@@ -69,7 +72,8 @@ impl Hub {
 
 /// Whether the hub has begun this very term before.
 fn already(connection: &rusqlite::Connection, body: &Opening, size: u64) -> Result<bool, HubError> {
-    let there = if size > body.base { store::entries(connection, body.base, body.base + 1)? } else { Vec::new() };
+    let there =
+        if size > body.base { store::entries(connection, body.base, body.base + 1)? } else { Vec::new() };
     let opening = there.first().and_then(|leaf| Entry::from_bytes(leaf).ok());
     let same = opening.and_then(|e| e.signed.statement().body_as::<Opening>().ok());
     match same {

@@ -270,9 +270,8 @@ impl Node {
             let what = format!("a frame from `{from}`, who is no member");
             return self.keep_evidence("hub", &what, bytes, now).map(|()| None);
         };
-        let checked = signed
-            .verify(&key)
-            .and_then(|()| signed.frame().directed_to(self.me(), &self.charter_digest));
+        let checked =
+            signed.verify(&key).and_then(|()| signed.frame().directed_to(self.me(), &self.charter_digest));
         if let Err(e) = checked {
             return self.keep_evidence(&from, &e.to_string(), bytes, now).map(|()| None);
         }

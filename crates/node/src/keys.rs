@@ -51,10 +51,16 @@ impl NodeKeys {
             let mut seed = Zeroizing::new([0u8; 32]);
             getrandom::fill(seed.as_mut_slice()).map_err(|_| NodeError::Randomness)?;
             let mut open = std::fs::OpenOptions::new();
-            let mut file =
-                open.write(true).create_new(true).mode(0o600).open(path).map_err(|e| NodeError::io(path, e))?;
+            let mut file = open
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(path)
+                .map_err(|e| NodeError::io(path, e))?;
             let text = Zeroizing::new(format!("{NEXT_HEADER}{}\n", hex::encode(seed.as_slice())));
-            file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(|e| NodeError::io(path, e))?;
+            file.write_all(text.as_bytes())
+                .and_then(|()| file.sync_all())
+                .map_err(|e| NodeError::io(path, e))?;
         }
         let key = SecretKey::from_seed(*NodeKeys::read_next(path)?);
         Ok(Digest::of(key.public().as_bytes()))
@@ -83,7 +89,8 @@ impl NodeKeys {
     ) -> Result<(), NodeError> {
         if self.signs.last() != Some(sign) {
             self.signs.retain(|seed| keep(&SecretKey::from_seed(**seed).public()));
-            self.uses.retain(|seed| keep(&use_of(seed, "cosign").public()) || keep(&use_of(seed, "tls").public()));
+            self.uses
+                .retain(|seed| keep(&use_of(seed, "cosign").public()) || keep(&use_of(seed, "tls").public()));
             self.signs.push(sign.clone());
             if all {
                 let mut seed = Zeroizing::new([0u8; 32]);

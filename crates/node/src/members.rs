@@ -148,7 +148,8 @@ impl Node {
         let mut rows = Vec::new();
         for (id, keys) in roster.members.iter().chain(&roster.suspended) {
             let suspended = roster.suspended.contains_key(id);
-            let since = if keys.since == 0 { "the charter".to_owned() } else { format!("entry {}", keys.since) };
+            let since =
+                if keys.since == 0 { "the charter".to_owned() } else { format!("entry {}", keys.since) };
             let next = if keys.next.is_some() { "" } else { ", no next key committed to" };
             let _ = writeln!(
                 text,
@@ -156,8 +157,10 @@ impl Node {
                 keys.operator,
                 if suspended { ", SUSPENDED" } else { "" }
             );
-            rows.push(json!({ "id": id, "operator": keys.operator, "since": keys.since, "suspended": suspended,
-                "sign": keys.sign.to_string(), "next": keys.next.map(|d| d.to_string()) }));
+            rows.push(
+                json!({ "id": id, "operator": keys.operator, "since": keys.since, "suspended": suspended,
+                "sign": keys.sign.to_string(), "next": keys.next.map(|d| d.to_string()) }),
+            );
         }
         text.push_str(&self.standing_words());
         Ok(Reply::yes(text, json!({ "members": rows, "standing": self.standing() })))
@@ -174,7 +177,8 @@ impl Node {
     }
 
     pub(crate) fn member_accept(&mut self, id: &str, now: i64) -> Result<Reply, NodeError> {
-        let unknown = || NodeError::Input(format!("found no proposal `{id}`; `comity member list` shows them"));
+        let unknown =
+            || NodeError::Input(format!("found no proposal `{id}`; `comity member list` shows them"));
         let proposal: Digest = id.parse().map_err(|_| unknown())?;
         let found = self.member.log.roster().proposals.get(&proposal).filter(|p| p.done.is_none());
         let found = found.ok_or_else(unknown)?;
@@ -200,7 +204,10 @@ impl Node {
         let roster = self.member.log.roster();
         let named = roster.keys(&me).ok_or_else(|| NodeError::Input(format!("`{me}` is no member")))?.clone();
         if named.sign == sign.public() {
-            return Ok(Reply::yes("these keys are in the record already", json!({ "sign": named.sign.to_string() })));
+            return Ok(Reply::yes(
+                "these keys are in the record already",
+                json!({ "sign": named.sign.to_string() }),
+            ));
         }
         if named.next != Some(Digest::of(sign.public().as_bytes())) {
             return Err(NodeError::Input(format!(
@@ -209,7 +216,9 @@ impl Node {
             )));
         }
         if !self.undelivered()?.is_empty() {
-            return Err(NodeError::Input("frames wait to leave, signed with the old key; try again in a moment".into()));
+            return Err(NodeError::Input(
+                "frames wait to leave, signed with the old key; try again in a moment".into(),
+            ));
         }
         let in_use: Vec<PublicKey> = vec![named.sign, named.cosign, named.tls];
         let file = self.dir.join("node.key");

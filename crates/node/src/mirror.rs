@@ -65,7 +65,8 @@ impl Node {
         let broken = |e: Refused| NodeError::Record(format!("this node's own copy is damaged: {e}"));
         let notes = notes(&self.store)?;
         let me = self.me().to_owned();
-        self.member = Member::wake(&me, self.charter_digest, self.store.entries()?, &notes).map_err(broken)?;
+        self.member =
+            Member::wake(&me, self.charter_digest, self.store.entries()?, &notes).map_err(broken)?;
         self.fold()
     }
 
@@ -109,7 +110,8 @@ impl Node {
 
     /// What is in the record is not handed in any more.
     fn recorded(&mut self, first: u64) -> Result<(), NodeError> {
-        let new = self.member.log.entries().get(usize::try_from(first).unwrap_or(usize::MAX)..).unwrap_or(&[]);
+        let new =
+            self.member.log.entries().get(usize::try_from(first).unwrap_or(usize::MAX)..).unwrap_or(&[]);
         let ids: Vec<String> = new.iter().map(|e: &Entry| e.signed.id().to_string()).collect();
         for id in ids {
             self.point_of(&id, "recorded, not noted");

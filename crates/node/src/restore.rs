@@ -55,7 +55,9 @@ impl Node {
         let (starts, term, size) = read_pulse(&path).unwrap_or_default();
         let here = self.pulse()?;
         if (starts, term, size) > here && (starts > here.0 || (term, size) > (here.1, here.2)) {
-            tracing::error!("the store is an old copy: nothing is cosigned until others say how far they are");
+            tracing::error!(
+                "the store is an old copy: nothing is cosigned until others say how far they are"
+            );
             self.restored()?;
         }
         self.store.set_meta("starts", (starts.max(here.0) + 1).to_string().as_bytes())?;
@@ -102,7 +104,10 @@ impl Node {
         };
         let beyond = self.member.cosigned.is_none_or(|c| (c.term, c.size) < (term, size));
         if beyond && note.cosigned_in(electorate).contains_key(self.me()) {
-            tracing::error!(size, "a cosignature of this member that it does not remember: its store is an old copy");
+            tracing::error!(
+                size,
+                "a cosignature of this member that it does not remember: its store is an old copy"
+            );
             self.restored()?;
         }
         Ok(())
@@ -134,7 +139,14 @@ impl Node {
         Ok(())
     }
 
-    fn send_highest(&mut self, kind: &str, to: &str, nonce: Digest, body: Vec<u8>, now: i64) -> Result<(), NodeError> {
+    fn send_highest(
+        &mut self,
+        kind: &str,
+        to: &str,
+        nonce: Digest,
+        body: Vec<u8>,
+        now: i64,
+    ) -> Result<(), NodeError> {
         let round = u32::try_from(now.div_euclid(1000) & 0x7fff_ffff).unwrap_or(0);
         let place = Place { study: String::new(), run: 0, stage: 0, round };
         let frame = Frame::new(self.me(), to, kind, self.charter_digest, place, nonce, body);
@@ -184,7 +196,11 @@ impl Node {
     }
 
     fn answer_highest(&mut self, frame: &Frame, now: i64) -> Result<(), NodeError> {
-        let lately = self.asking.answered.get(&frame.from).is_some_and(|at| *at <= now && now.saturating_sub(*at) < AGAIN / 2);
+        let lately = self
+            .asking
+            .answered
+            .get(&frame.from)
+            .is_some_and(|at| *at <= now && now.saturating_sub(*at) < AGAIN / 2);
         // An old copy does not know.
         if lately || self.member.restored.is_some() {
             return Ok(());

@@ -254,8 +254,9 @@ impl Store {
 
     /// All values as text whose names begin so.
     pub fn meta_texts(&self, prefix: &str) -> Result<Vec<(String, String)>, NodeError> {
-        let mut query =
-            self.db.prepare("select key, cast(value as text) from meta where substr(key, 1, length(?1)) = ?1")?;
+        let mut query = self
+            .db
+            .prepare("select key, cast(value as text) from meta where substr(key, 1, length(?1)) = ?1")?;
         let rows = query.query_map([prefix], |r| Ok((r.get(0)?, r.get(1)?)))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
@@ -298,7 +299,10 @@ impl Store {
         self.outgoing.set(true);
         self.run("update outbox set promised = 0, tried = 0", [])?;
         for (study, run) in runs {
-            self.run("update sent set delivered = 0 where delivered = 1 and study = ?1 and run = ?2", params![study, run])?;
+            self.run(
+                "update sent set delivered = 0 where delivered = 1 and study = ?1 and run = ?2",
+                params![study, run],
+            )?;
         }
         self.set_mail_cursor(0)
     }

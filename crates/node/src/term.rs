@@ -83,7 +83,8 @@ impl Node {
     /// The sign-off of the present term, if this member has said it.
     fn signed_off_for(&self) -> Result<Option<(Vec<u8>, SignOff)>, NodeError> {
         let Some(bytes) = self.store.meta(SIGN_OFF)? else { return Ok(None) };
-        let said = SignedStatement::from_bytes(&bytes).ok().and_then(|s| s.statement().body_as::<SignOff>().ok());
+        let said =
+            SignedStatement::from_bytes(&bytes).ok().and_then(|s| s.statement().body_as::<SignOff>().ok());
         Ok(said.filter(|said| said.term == self.member.log.roster().term).map(|said| (bytes, said)))
     }
 
@@ -195,11 +196,19 @@ impl Node {
             let _ = writeln!(text, "  hub          term {}, at {hub}", roster.term);
         }
         if self.member.signed_off > 0 && self.member.signed_off == roster.term {
-            let _ = writeln!(text, "  SIGNED OFF   term {} has ended here; waiting for the hub at {hub}", roster.term);
+            let _ = writeln!(
+                text,
+                "  SIGNED OFF   term {} has ended here; waiting for the hub at {hub}",
+                roster.term
+            );
         }
         if let Some(restored) = &self.member.restored {
             let told: Vec<_> = restored.told.keys().cloned().collect();
-            let _ = writeln!(text, "  RESTORED     nothing is cosigned until others say how far they are; heard: {}", told.join(" "));
+            let _ = writeln!(
+                text,
+                "  RESTORED     nothing is cosigned until others say how far they are; heard: {}",
+                told.join(" ")
+            );
         }
         for (id, p) in roster.proposals.iter().filter(|(_, p)| p.done.is_none()) {
             let _ = writeln!(text, "  proposal     {id}: {}", crate::members::words(&p.change));
@@ -287,7 +296,8 @@ impl Folder {
         let mut tries = 0;
         let (opening, claims) = loop {
             let claims = signoffs.iter().map(|bytes| record::term::Claim::read(bytes, &roster));
-            let claims: Vec<_> = claims.collect::<Result<_, _>>().map_err(|e| NodeError::Record(e.to_string()))?;
+            let claims: Vec<_> =
+                claims.collect::<Result<_, _>>().map_err(|e| NodeError::Record(e.to_string()))?;
             let opening = match Opening::make(signoffs, log.tree(), &roster) {
                 Ok(opening) => opening,
                 Err(record::TermError::Base { base: have, expected }) => {
@@ -312,7 +322,8 @@ impl Folder {
         let statement = record::Statement::new(OPEN, subject, &self.member.party, "operator", &opening);
         let signed = statement.and_then(|statement| SignedStatement::sign(statement, &self.key));
         let signed = signed.map_err(|e| NodeError::Record(format!("the opening cannot be written: {e}")))?;
-        let claims = claims.iter().map(|c| (c.issuer.clone(), c.at.map(|(term, size, _)| (term, size)))).collect();
+        let claims =
+            claims.iter().map(|c| (c.issuer.clone(), c.at.map(|(term, size, _)| (term, size)))).collect();
         let cut = log.size().saturating_sub(opening.base);
         Ok(Begun { statement: signed, opening, cut, claims })
     }

@@ -677,7 +677,9 @@ impl Node {
             let s = entry.signed.statement();
             let status = match self.state.statuses.get(index) {
                 None => "pending".to_string(),
-                Some(Status::Valid) if self.is_contested(&s.issuer, index as u64) => "in force, contested".to_string(),
+                Some(Status::Valid) if self.is_contested(&s.issuer, index as u64) => {
+                    "in force, contested".to_string()
+                }
                 Some(Status::Valid) => "in force".to_string(),
                 Some(Status::Void(why)) => format!("void: {why}"),
             };
@@ -706,7 +708,9 @@ impl Node {
         let mut text =
             format!("entry {index}, stamped {}, statement {}\n{pretty}\n", entry.time, entry.signed.id());
         if contested {
-            text.push_str("CONTESTED: said with a key that may have been another's; its issuer has not stood by it\n");
+            text.push_str(
+                "CONTESTED: said with a key that may have been another's; its issuer has not stood by it\n",
+            );
         }
         Ok(Reply::yes(
             text,

@@ -97,7 +97,8 @@ fn a_hub_whose_store_went_back_is_shown_so_by_a_member_and_enters_nothing_more_a
 
     let mut desk = old.wake(at(300)).unwrap();
     let root = Digest::of(b"made up");
-    let forged = record::Checkpoint::new("comity/stroke", 99, root).unwrap().sign(&members[1].key(0)).to_note();
+    let forged =
+        record::Checkpoint::new("comity/stroke", 99, root).unwrap().sign(&members[1].key(0)).to_note();
     assert_eq!(desk.ahead(&peers[1], &forged, at(301)).unwrap_err().status, 422);
     desk.submit(&peers[1], &members[1].note("b").to_bytes(), at(302)).unwrap();
     desk.tick(at(303));

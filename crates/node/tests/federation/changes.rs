@@ -97,7 +97,13 @@ fn a_suspended_member_says_nothing_but_what_protects_and_comes_back_and_an_expel
     assert_eq!(counts(&house, "gb"), 8);
     decide(&mut house, &Change::Expel { member: "no".into() }, &FIVE);
     assert_eq!(counts(&house, "gb"), 7);
-    let id = house.say_as("no", charter::body::NodeResume::TYPE, "node", "operator", &charter::body::NodeResume { reason: "x".into() });
+    let id = house.say_as(
+        "no",
+        charter::body::NodeResume::TYPE,
+        "node",
+        "operator",
+        &charter::body::NodeResume { reason: "x".into() },
+    );
     house.settle();
     assert_eq!(house.void(id).as_deref(), Some("not_a_member"));
     assert_eq!(house.state_digest("gb"), house.state_digest("it"));
@@ -142,7 +148,9 @@ fn a_member_changes_all_its_keys_in_the_middle_of_its_work_and_a_study_runs_with
     // Secrets sealed under the first seed open still, and another's key rotates nothing.
     let gb = house.folder("gb").join("next.key").display().to_string();
     let wrong = Rotation { next_key: gb, new_next: Digest::of(b"x"), compromised_since: None, all: false };
-    assert!(house.cmd("it", Command::KeyRotate(wrong)).text.contains("not the key that this member committed to"));
+    assert!(
+        house.cmd("it", Command::KeyRotate(wrong)).text.contains("not the key that this member committed to")
+    );
 }
 
 #[test]
@@ -172,7 +180,11 @@ fn a_member_that_lost_its_last_key_is_given_new_ones_by_the_others_and_goes_on()
     std::fs::remove_dir_all(house.folder("it")).unwrap();
     init(&house, "it");
     let Document { member, consent } = Document::of(&house.folder("it"), &house.pin()).unwrap();
-    decide(&mut house, &Change::Rekey { member, consent, compromised_since: None }, &["pl", "nl", "be", "se", "ch"]);
+    decide(
+        &mut house,
+        &Change::Rekey { member, consent, compromised_since: None },
+        &["pl", "nl", "be", "se", "ch"],
+    );
     house.comes("it");
     house.settle();
     assert_eq!(house.state_digest("it"), house.state_digest("gb"));

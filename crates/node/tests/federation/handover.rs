@@ -53,7 +53,10 @@ fn what_the_first_hub_promised_and_never_showed_is_entered_once_at_the_next_and_
     assert!(house.nodes.get_mut("it").unwrap().sealed(&note.to_note(), house.now).is_ok());
     house.hub.second = false;
     let old = house.hub.note();
-    assert!(house.nodes.get_mut("it").unwrap().sealed(&old, house.now).is_err(), "signed by the hub of a past term");
+    assert!(
+        house.nodes.get_mut("it").unwrap().sealed(&old, house.now).is_err(),
+        "signed by the hub of a past term"
+    );
 }
 
 #[test]

@@ -135,7 +135,8 @@ impl Setup {
             let next_key = Some(dir.path().join(format!("{id}.next")));
             let extras = node::config::Extras { next_key, ..Default::default() };
             text.push_str(&node::config::init_with(&dir.path().join(id), &config, &extras).unwrap());
-            std::fs::rename(dir.path().join(format!("{id}.next")), dir.path().join(id).join("next.key")).unwrap();
+            std::fs::rename(dir.path().join(format!("{id}.next")), dir.path().join(id).join("next.key"))
+                .unwrap();
             text.push('\n');
         }
         text.push_str(&self.instruments);

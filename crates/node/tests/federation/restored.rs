@@ -48,7 +48,12 @@ fn a_store_put_back_is_noticed_and_cosigns_nothing_until_a_quorum_of_others_has_
     assert_eq!(restored(&mut house, "it"), serde_json::json!([]));
     house.steps(300);
     assert_eq!(restored(&mut house, "it").as_array().unwrap().len(), 5);
-    assert!(house.must("it", Command::Status).text.contains("nothing is cosigned until others say how far they are"));
+    assert!(
+        house
+            .must("it", Command::Status)
+            .text
+            .contains("nothing is cosigned until others say how far they are")
+    );
     let before = house.hub.cosigners();
     house.now += 40_000;
     house.must("pl", Command::Stop);

@@ -6,11 +6,13 @@ use proptest::prelude::*;
 use record::canon::{self, Value};
 use record::roster::{ACCEPT, CHANGE, LEAVE, REAFFIRM, ROTATE, consent};
 use record::{
-    Change, Checkpoint, Cosignature, Digest, Entry, Roster, Rotate, SecretKey, SignedCheckpoint, SignedStatement,
-    Standing,
+    Change, Checkpoint, Cosignature, Digest, Entry, Roster, Rotate, SecretKey, SignedCheckpoint,
+    SignedStatement, Standing,
 };
 
-use crate::federation::{HUB, World, charter, digest_of, key, member, propose, public, sign, signed, statement, vote};
+use crate::federation::{
+    HUB, World, charter, digest_of, key, member, propose, public, sign, signed, statement, vote,
+};
 
 const FOUR: [&str; 4] = ["gb", "it", "ch", "se"];
 
@@ -59,7 +61,13 @@ fn join(world: &World, id: &str) -> Change {
     Change::Join { member, consent }
 }
 
-fn rotate(id: &str, new: &SecretKey, next: Digest, since: Option<u64>, cosign: Option<&SecretKey>) -> SignedStatement {
+fn rotate(
+    id: &str,
+    new: &SecretKey,
+    next: Digest,
+    since: Option<u64>,
+    cosign: Option<&SecretKey>,
+) -> SignedStatement {
     let body = Rotate {
         sign: new.public(),
         next,
@@ -100,8 +108,10 @@ fn a_change_is_sealed_by_those_who_counted_before_it_and_those_who_count_after()
     let joins = join(&world, "fr");
     decide(&mut world, &joins, &["gb", "it", "ch"]);
     assert_eq!(world.log.roster().eras.len(), 2);
-    let keys: BTreeMap<&str, SecretKey> = ["gb", "it", "ch", "se", "fr"].map(|id| (id, key(id, "cosign"))).into();
-    let by = |ids: &[&'static str]| -> Vec<(&str, &SecretKey)> { ids.iter().map(|id| (*id, &keys[id])).collect() };
+    let keys: BTreeMap<&str, SecretKey> =
+        ["gb", "it", "ch", "se", "fr"].map(|id| (id, key(id, "cosign"))).into();
+    let by =
+        |ids: &[&'static str]| -> Vec<(&str, &SecretKey)> { ids.iter().map(|id| (*id, &keys[id])).collect() };
     // Of five with one liar four must; of the four before, three.
     assert!(!in_force(&world, &cosigned(&world, &by(&["gb", "it", "fr"])), above), "too few of the old");
     assert!(!in_force(&world, &cosigned(&world, &by(&["gb", "it", "ch"])), above), "too few of the new");
@@ -111,7 +121,11 @@ fn a_change_is_sealed_by_those_who_counted_before_it_and_those_who_count_after()
     let above = small.log.size();
     for id in ["se", "ch"] {
         let expel = Change::Expel { member: id.to_owned() };
-        let by: Vec<&str> = FOUR.iter().copied().filter(|m| *m != id && small.log.roster().members.contains_key(*m)).collect();
+        let by: Vec<&str> = FOUR
+            .iter()
+            .copied()
+            .filter(|m| *m != id && small.log.roster().members.contains_key(*m))
+            .collect();
         decide(&mut small, &expel, &by);
     }
     assert_eq!(small.log.roster().members.len(), 2);
@@ -179,7 +193,11 @@ fn while_a_cosign_key_changes_the_checkpoint_over_it_needs_both() {
     let [old, it, ch] = ["gb", "it", "ch"].map(|id| key(id, "cosign"));
     assert!(!in_force(&world, &cosigned(&world, &[("gb", &cosign), ("it", &it), ("ch", &ch)]), above));
     assert!(!in_force(&world, &cosigned(&world, &[("gb", &old), ("it", &it), ("ch", &ch)]), above));
-    assert!(in_force(&world, &cosigned(&world, &[("gb", &old), ("gb", &cosign), ("it", &it), ("ch", &ch)]), above));
+    assert!(in_force(
+        &world,
+        &cosigned(&world, &[("gb", &old), ("gb", &cosign), ("it", &it), ("ch", &ch)]),
+        above
+    ));
     // Above the seal the old one counts for nothing.
     let sealed = world.log.size();
     world.say(vote("it", "aspirin"));
@@ -240,7 +258,8 @@ fn step(world: &World, kind: u8, by: &str, about: &str) -> SignedStatement {
         4 => rotate(by, &key(by, "next"), Digest::of(b"later"), Some(0), None),
         _ => {
             let waiting = world.log.roster().proposals.iter().filter(|(_, p)| p.done.is_none());
-            let id = waiting.map(|(id, _)| *id).nth(usize::from(kind) % 3).unwrap_or_else(|| Digest::of(b"none"));
+            let id =
+                waiting.map(|(id, _)| *id).nth(usize::from(kind) % 3).unwrap_or_else(|| Digest::of(b"none"));
             accept(by, id)
         }
     }
