@@ -1,6 +1,6 @@
 //! Commands and their arguments.
 
-use crate::{join, outside};
+use crate::{handover, join, outside};
 use clap::{Args, Parser, Subcommand};
 use node::control::{Command, Reply};
 use node::{Config, NodeError};
@@ -46,6 +46,12 @@ enum Noun {
     /// Data access decisions.
     #[command(subcommand)]
     Decide(DecideVerb),
+    /// Members: who joins, leaves, is suspended.
+    #[command(subcommand)]
+    Member(MemberVerb),
+    /// This member's keys.
+    #[command(subcommand)]
+    Key(KeyVerb),
     /// The record.
     #[command(subcommand)]
     Record(RecordVerb),
@@ -133,6 +139,167 @@ enum HubVerb {
         #[arg(long, value_name = "FILE", requires = "tiles")]
         roots: Option<PathBuf>,
     },
+    /// Another hub takes over.
+    #[command(subcommand)]
+    Handover(HandoverVerb),
+}
+
+/// Another hub takes over, whether the old one is alive or not.
+#[derive(Subcommand)]
+enum HandoverVerb {
+    /// Writes who comes next, for the members.
+    Prepare {
+        /// The next hub's folder, made by `comity hub init`.
+        dir: PathBuf,
+        /// Where it will answer, `host:port`.
+        #[arg(long)]
+        address: String,
+        /// The file.
+        #[arg(long, default_value = "next.json")]
+        out: PathBuf,
+    },
+    /// Ends the present hub's term at one member; its node may be served or not.
+    Signoff {
+        /// The node's folder.
+        node: PathBuf,
+        /// Who comes next.
+        #[arg(long)]
+        next: PathBuf,
+        /// The sign-off, for whoever opens the next hub.
+        #[arg(long)]
+        out: PathBuf,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+        /// Though this member has signed off for another hub before.
+        #[arg(long)]
+        instead: bool,
+    },
+    /// Fills the next hub from a member's copy of the record and begins its term.
+    Open {
+        /// The next hub's folder.
+        dir: PathBuf,
+        /// A member's folder.
+        #[arg(long)]
+        from: PathBuf,
+        /// The sign-offs.
+        #[arg(long, num_args = 1.., required = true)]
+        signoffs: Vec<PathBuf>,
+    },
+    /// Points a node that did not sign off to the next hub.
+    Follow {
+        /// The node's folder.
+        node: PathBuf,
+        /// Who comes next.
+        #[arg(long)]
+        next: PathBuf,
+    },
+}
+
+#[derive(Subcommand)]
+enum MemberVerb {
+    /// Lists members and what is proposed.
+    List {
+        #[command(flatten)]
+        at: At,
+    },
+    /// Writes this node's member document with its consent, for a member that proposes it.
+    Document {
+        #[command(flatten)]
+        at: At,
+        /// The charter of the federation.
+        #[arg(long)]
+        charter: PathBuf,
+        /// The file.
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Proposes a change; a quorum of the others accepts it.
+    Propose {
+        #[command(flatten)]
+        at: At,
+        #[command(subcommand)]
+        change: ChangeVerb,
+    },
+    /// Accepts a proposed change.
+    Accept {
+        #[command(flatten)]
+        at: At,
+        /// The proposal.
+        id: String,
+    },
+    /// This member leaves.
+    Leave {
+        #[command(flatten)]
+        at: At,
+    },
+}
+
+#[derive(Subcommand)]
+enum ChangeVerb {
+    /// Somebody joins.
+    Join {
+        /// Its document.
+        document: PathBuf,
+    },
+    /// A member counts no more until it is reinstated; only its protective statements are heard.
+    Suspend {
+        /// Its id.
+        member: String,
+    },
+    /// A suspended member counts again.
+    Reinstate {
+        /// Its id.
+        member: String,
+    },
+    /// A member is none any more.
+    Expel {
+        /// Its id.
+        member: String,
+    },
+    /// A member that lost its last key gets those in a new document.
+    Rekey {
+        /// Its new document, under its old id.
+        document: PathBuf,
+        /// Index from which its old key may have been another's.
+        #[arg(long)]
+        compromised_since: Option<u64>,
+    },
+}
+
+#[derive(Subcommand)]
+enum KeyVerb {
+    /// Draws the `sign` key that comes next into a file to be kept elsewhere; prints its digest.
+    Next {
+        /// The file.
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Puts the key that was committed to in place, and commits to another.
+    Rotate {
+        #[command(flatten)]
+        at: At,
+        /// The file that `key next` wrote.
+        #[arg(long)]
+        next_key: PathBuf,
+        /// A file for the one after it, kept elsewhere.
+        #[arg(long)]
+        new_next: PathBuf,
+        /// Index from which the old key may have been another's: what it said since is contested.
+        #[arg(long)]
+        compromised_since: Option<u64>,
+        /// Cosign and TLS keys too.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Stands by contested statements.
+    Reaffirm {
+        #[command(flatten)]
+        at: At,
+        /// Their indices.
+        #[arg(required = true)]
+        entries: Vec<u64>,
+    },
 }
 
 #[derive(Subcommand)]
@@ -153,6 +320,15 @@ enum NodeVerb {
         /// Who controls and hosts it; the name by default.
         #[arg(long)]
         control: Option<String>,
+        /// A file for the `sign` key that comes next, to be kept elsewhere; the charter commits to it.
+        #[arg(long, value_name = "FILE")]
+        next_key: Option<PathBuf>,
+        /// Where other members reach it without the hub, `host:port`.
+        #[arg(long)]
+        endpoint: Option<String>,
+        /// Cosigns with ML-DSA-44 too.
+        #[arg(long)]
+        post_quantum: bool,
     },
     /// Signs a charter and joins its federation.
     Join {
@@ -171,6 +347,9 @@ enum NodeVerb {
         /// fetched and verified.
         #[arg(long, value_name = "FILE")]
         snapshot: Option<PathBuf>,
+        /// The charter does not name it, or not with these keys: the members have accepted it, or will.
+        #[arg(long)]
+        proposed: bool,
     },
     /// Serves the node until interrupted.
     Serve {
@@ -179,6 +358,9 @@ enum NodeVerb {
         /// Where other members reach this node, `host:port` to listen on; as in the node's configuration if not given.
         #[arg(long, value_name = "ADDR")]
         peer_listen: Option<String>,
+        /// Its store was put back from a backup: nothing is cosigned until others have said how far they are.
+        #[arg(long)]
+        restored: bool,
     },
     /// How the node stands.
     Status {
@@ -579,6 +761,27 @@ fn dispatch(noun: Noun, json: bool) -> Result<Option<Reply>, NodeError> {
             DecideVerb::Approve { at, study } => call(&at.node, Command::DecideApprove { study })?,
             DecideVerb::Refuse { at, study } => call(&at.node, Command::DecideRefuse { study })?,
         },
+        Noun::Member(verb) => match verb {
+            MemberVerb::List { at } => call(&at.node, Command::MemberList)?,
+            MemberVerb::Document { at, charter, out } => join::member_document(&at.node, &charter, &out)?,
+            MemberVerb::Propose { at, change } => {
+                let change = join::change_text(&change_of(change)?)?;
+                call(&at.node, Command::MemberPropose { change })?
+            }
+            MemberVerb::Accept { at, id } => call(&at.node, Command::MemberAccept { id })?,
+            MemberVerb::Leave { at } => call(&at.node, Command::MemberLeave)?,
+        },
+        Noun::Key(verb) => match verb {
+            KeyVerb::Next { out } => join::next_key(&out)?,
+            KeyVerb::Rotate { at, next_key, new_next, compromised_since, all } => {
+                let next_key = std::path::absolute(&next_key).map_err(|e| NodeError::io(&next_key, e))?;
+                let new_next = node::keys::NodeKeys::draw_next(&new_next)?;
+                let next_key = next_key.display().to_string();
+                let rotation = node::members::Rotation { next_key, new_next, compromised_since, all };
+                call(&at.node, Command::KeyRotate(rotation))?
+            }
+            KeyVerb::Reaffirm { at, entries } => call(&at.node, Command::KeyReaffirm { entries })?,
+        },
         Noun::Record(verb) => match verb {
             RecordVerb::List { at, from } => call(&at.node, Command::RecordList { from })?,
             RecordVerb::Show { at, index } => call(&at.node, Command::RecordShow { index })?,
@@ -648,6 +851,23 @@ fn dispatch(noun: Noun, json: bool) -> Result<Option<Reply>, NodeError> {
     Ok(Some(reply))
 }
 
+fn change_of(verb: ChangeVerb) -> Result<record::Change, NodeError> {
+    use record::Change;
+    Ok(match verb {
+        ChangeVerb::Join { document } => {
+            let node::members::Document { member, consent } = join::read_document(&document)?;
+            Change::Join { member, consent }
+        }
+        ChangeVerb::Suspend { member } => Change::Suspend { member },
+        ChangeVerb::Reinstate { member } => Change::Reinstate { member },
+        ChangeVerb::Expel { member } => Change::Expel { member },
+        ChangeVerb::Rekey { document, compromised_since } => {
+            let node::members::Document { member, consent } = join::read_document(&document)?;
+            Change::Rekey { member, consent, compromised_since }
+        }
+    })
+}
+
 fn absolute(file: &Path) -> Result<String, NodeError> {
     Ok(std::path::absolute(file).map_err(|e| NodeError::io(file, e))?.display().to_string())
 }
@@ -708,24 +928,37 @@ fn hub_verb(verb: HubVerb) -> Result<Option<Reply>, NodeError> {
             runtime()?.block_on(join::hub_serve(&dir, &listen, &outside))?;
             Ok(None)
         }
+        HubVerb::Handover(verb) => match verb {
+            HandoverVerb::Prepare { dir, address, out } => handover::prepare(&dir, &address, &out),
+            HandoverVerb::Signoff { node, next, out, yes, instead } => {
+                handover::sign_off(&node, &next, &out, yes, instead)
+            }
+            HandoverVerb::Open { dir, from, signoffs } => handover::open(&dir, &from, &signoffs),
+            HandoverVerb::Follow { node, next } => handover::follow(&node, &next),
+        }
+        .map(Some),
     }
 }
 
 fn node_verb(verb: NodeVerb) -> Result<Option<Reply>, NodeError> {
     let reply = match verb {
-        NodeVerb::Init { at, id, name, jurisdiction, control } => {
+        NodeVerb::Init { at, id, name, jurisdiction, control, next_key, endpoint, post_quantum } => {
             let control = control.unwrap_or_else(|| name.clone());
             let config =
                 Config { id, name, jurisdiction, control, hub: None, peer_listen: None, proxy: None };
-            let fragment = node::config::init(&at.node, &config)?;
+            let extras = node::config::Extras { next_key, endpoint, post_quantum };
+            let fragment = node::config::init_with(&at.node, &config, &extras)?;
             Reply::yes(fragment.clone(), serde_json::json!({ "member": config.id, "charter_part": fragment }))
         }
-        NodeVerb::Join { at, charter, hub, proxy, snapshot } => {
+        NodeVerb::Join { at, charter, hub, proxy, snapshot, proposed } => {
             let from = snapshot.map(|file| join::snapshot(&charter, &file)).transpose()?;
-            let reply = join::node_join(&at.node, &charter, &hub, proxy.as_deref())?;
+            let reply = join::node_join(&at.node, &charter, &hub, proxy.as_deref(), proposed)?;
             join::keep_snapshot(&at.node, from, reply)?
         }
-        NodeVerb::Serve { at, peer_listen } => {
+        NodeVerb::Serve { at, peer_listen, restored } => {
+            if restored {
+                node::service::mark_restored(&at.node)?;
+            }
             let serving = node::service::serve_on(&at.node, peer_listen.as_deref(), join::interrupted());
             runtime()?.block_on(serving)?;
             return Ok(None);

@@ -243,7 +243,7 @@ impl Demo {
 
         let addr = self.start_hub(&hub_dir)?;
         for (id, ..) in MEMBERS.iter().take(8) {
-            join::node_join(&self.node(id), &path, &addr, None)?;
+            join::node_join(&self.node(id), &path, &addr, None, false)?;
             self.start_node(id)?;
         }
         let eight = self.until("eight signatures", || {
@@ -263,7 +263,7 @@ impl Demo {
             eight.data.get("in_force").and_then(Value::as_bool).unwrap_or(true),
             early.text
         ));
-        join::node_join(&self.node("ar"), &path, &addr, None)?;
+        join::node_join(&self.node("ar"), &path, &addr, None, false)?;
         self.start_node("ar")?;
         self.until("the charter in force", || {
             let status = self.ask("gb", Command::Status)?;

@@ -168,12 +168,19 @@ pub async fn interrupted() {
 }
 
 /// Signs a charter: keeps it as this node's root of trust; the signature goes on the record when the node is served.
-pub fn node_join(dir: &Path, charter: &Path, hub: &str, proxy: Option<&str>) -> Result<Reply, NodeError> {
+pub fn node_join(
+    dir: &Path,
+    charter: &Path,
+    hub: &str,
+    proxy: Option<&str>,
+    proposed: bool,
+) -> Result<Reply, NodeError> {
     let mut config = Config::read(dir)?;
     let proxy = proxy.map(wire::Proxy::parse).transpose()?;
     let text = std::fs::read_to_string(charter).map_err(|e| NodeError::io(charter, e))?;
     let parsed = Charter::parse(&charter.display().to_string(), &text)?;
-    let Some(member) = parsed.member(&config.id) else {
+    let part = if proposed { own_part(dir)? } else { parsed.member(&config.id).cloned() };
+    let Some(member) = part else {
         return Err(NodeError::Input(format!("{}: names no member `{}`", charter.display(), config.id)));
     };
     let keys = node::keys::NodeKeys::open(&dir.join("node.key"))?;
@@ -210,6 +217,14 @@ pub fn node_join(dir: &Path, charter: &Path, hub: &str, proxy: Option<&str>) -> 
     let through = proxy.as_ref().map(ToString::to_string);
     config.proxy = proxy;
     config.write(dir)?;
+    if proposed {
+        let text = format!(
+            "{} follows federation {} under charter {digest} once its members have accepted it{way}",
+            config.id, parsed.federation
+        );
+        let data = json!({ "charter": digest.to_string(), "federation": parsed.federation, "hub": hub });
+        return Ok(Reply::yes(text, data));
+    }
     let text = format!(
         "{} signs charter {digest} of federation {}; the signature is recorded when the node is served{way}",
         config.id, parsed.federation
@@ -240,4 +255,43 @@ pub fn keep_snapshot(dir: &Path, from: Option<(Vec<u8>, u64)>, reply: Reply) -> 
         reply.text
     );
     Ok(Reply { text, ..reply })
+}
+
+/// This node's part of a charter, as it was printed.
+fn own_part(dir: &Path) -> Result<Option<charter::document::Member>, NodeError> {
+    let document = node::members::Document::of(dir, &record::Digest::of(b""))?;
+    Ok(record::canon::from_value(document.member).ok())
+}
+
+/// Writes this node's member document with its consent.
+pub fn member_document(dir: &Path, charter: &Path, out: &Path) -> Result<Reply, NodeError> {
+    let text = std::fs::read_to_string(charter).map_err(|e| NodeError::io(charter, e))?;
+    let digest = Charter::parse(&charter.display().to_string(), &text)?.digest()?;
+    let document = node::members::Document::of(dir, &digest)?;
+    let bytes = record::canon::to_bytes(&document)?;
+    std::fs::write(out, bytes).map_err(|e| NodeError::io(out, e))?;
+    let text =
+        format!("{}: for a member that proposes it (`comity member propose join FILE`)", out.display());
+    Ok(Reply::yes(text, json!({ "document": out.display().to_string(), "charter": digest.to_string() })))
+}
+
+/// Reads a member document.
+pub fn read_document(file: &Path) -> Result<node::members::Document, NodeError> {
+    let bytes = std::fs::read(file).map_err(|e| NodeError::io(file, e))?;
+    record::canon::from_bytes(&bytes).map_err(|e| NodeError::Input(format!("{}: {e}", file.display())))
+}
+
+/// A change in canonical form.
+pub fn change_text(change: &record::Change) -> Result<String, NodeError> {
+    String::from_utf8(record::canon::to_bytes(change)?).map_err(|e| NodeError::Input(e.to_string()))
+}
+
+/// Draws the key that comes next.
+pub fn next_key(out: &Path) -> Result<Reply, NodeError> {
+    let digest = node::keys::NodeKeys::draw_next(out)?;
+    let text = format!(
+        "next = \"{digest}\"\nkeep {} away from the node: with it alone this member can change its keys",
+        out.display()
+    );
+    Ok(Reply::yes(text, json!({ "next": digest.to_string(), "file": out.display().to_string() })))
 }

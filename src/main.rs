@@ -3,6 +3,7 @@
 mod cli;
 mod demo;
 mod fsck;
+mod handover;
 mod join;
 mod outside;
 mod pooled;

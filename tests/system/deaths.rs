@@ -16,18 +16,30 @@ use std::time::Duration;
 const FEWEST: usize = 30;
 
 /// One process, as its supervisor sees it.
-struct Mortal {
-    name: String,
+pub struct Mortal {
+    pub name: String,
     args: Vec<String>,
     dir: PathBuf,
     child: Option<Child>,
-    killed: usize,
+    pub killed: usize,
     /// How it ended otherwise.
-    odd: Vec<String>,
+    pub odd: Vec<String>,
 }
 
 impl Mortal {
-    fn points(dir: &Path, name: &str) -> PathBuf {
+    pub fn new(name: &str, args: &[&str], logs: &Path) -> Mortal {
+        let args = args.iter().map(|a| a.to_string()).collect();
+        Mortal {
+            name: name.to_string(),
+            args,
+            dir: logs.to_path_buf(),
+            child: None,
+            killed: 0,
+            odd: Vec::new(),
+        }
+    }
+
+    pub fn points(dir: &Path, name: &str) -> PathBuf {
         dir.join(format!("{name}.points"))
     }
 
@@ -61,14 +73,14 @@ impl Mortal {
 }
 
 /// All ten, tended by a thread until it is dropped.
-struct Supervisor {
-    mortals: Arc<Mutex<Vec<Mortal>>>,
+pub struct Supervisor {
+    pub mortals: Arc<Mutex<Vec<Mortal>>>,
     over: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Supervisor {
-    fn start(mut mortals: Vec<Mortal>) -> Supervisor {
+    pub fn start(mut mortals: Vec<Mortal>) -> Supervisor {
         mortals.iter_mut().for_each(Mortal::start);
         let mortals = Arc::new(Mutex::new(mortals));
         let over = Arc::new(AtomicBool::new(false));
@@ -127,7 +139,7 @@ fn everywhere(nodes: &[PathBuf], act: impl Fn(&Path) + Sync) {
 }
 
 /// A port that was free a moment ago.
-fn address() -> String {
+pub fn address() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().to_string()
 }
@@ -166,14 +178,7 @@ fn prepare(dir: &Path, logs: &Path) -> Vec<Mortal> {
     for id in MEMBERS {
         at(&dir.join(id), "node join", &["--charter", &path("charter.toml"), "--hub", &listen]).exits(0);
     }
-    let mortal = |name: &str, args: &[&str]| Mortal {
-        name: name.to_string(),
-        args: args.iter().map(|a| a.to_string()).collect(),
-        dir: logs.to_path_buf(),
-        child: None,
-        killed: 0,
-        odd: Vec::new(),
-    };
+    let mortal = |name: &str, args: &[&str]| Mortal::new(name, args, logs);
     let mut all = vec![mortal("hub", &["hub", "serve", "--dir", &hub, "--listen", &listen])];
     all.extend(MEMBERS.iter().map(|id| mortal(id, &["node", "serve", "--node", &path(id)])));
     all

@@ -14,5 +14,6 @@ mod deaths;
 mod demo;
 mod federation;
 mod fsck;
+mod handover;
 mod left_behind;
 mod line;

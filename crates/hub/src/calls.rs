@@ -1,7 +1,7 @@
 //! What a caller may ask: bodies to orders, and every check that needs no writing. No thread, socket or clock.
 
 use axum::body::Bytes;
-use record::{Cosignature, Digest, SignedStatement, canon};
+use record::{Cosignature, Digest, SecretKey, SignedCheckpoint, SignedStatement, canon};
 use wire::api::{Cosign, Refusal};
 use wire::{Peer, SignedFrame};
 
@@ -53,7 +53,7 @@ pub(crate) fn cosignature(party: &str, body: &[u8]) -> Result<(Cosign, Cosignatu
 #[derive(Default)]
 pub(crate) struct Counting {
     /// to be kept, without an answer
-    pub(crate) keep: Option<Order>,
+    pub(crate) keep: Vec<Order>,
     /// it completed a quorum: publish what waits, and tell
     pub(crate) sealed: bool,
 }
@@ -74,9 +74,15 @@ pub(crate) fn count(
         )
     })?;
     match counted {
-        Counted::Kept { sealed } => {
-            let keep = Order::Cosignature { size: message.size, name, line: message.line };
-            Ok(Counting { keep: Some(keep), sealed })
+        Counted::Kept { sealed, change } => {
+            let seal = change.map(|note| Order::Seal { size: message.size, note });
+            // A member may have a line of each of several keys.
+            let name = format!(
+                "{name} {}",
+                message.line.rsplit(' ').next().and_then(|l| l.get(..6)).unwrap_or_default()
+            );
+            let line = Order::Cosignature { size: message.size, name, line: message.line };
+            Ok(Counting { keep: seal.into_iter().chain([line]).collect(), sealed })
         }
         Counted::Old => Ok(Counting::default()),
         Counted::Unknown => Err(Refusal::new(
@@ -106,6 +112,49 @@ pub(crate) fn receipt(state: &State, key: &record::SecretKey, text: &str) -> Res
     let index = state.ids.get(&id).map(|(index, _)| *index).filter(|index| *index < size).ok_or_else(none)?;
     // INVARIANT: the root of a checkpoint that this key signed, so a receipt shows no second history.
     record::CoseReceipt::issue(state.origin(), &state.tree, size, (index, id), key).map_err(|_| none())
+}
+
+/// A checkpoint that shows that this hub's store went back in time, and what to keep of it.
+pub(crate) fn ahead(
+    state: &mut State,
+    key: &SecretKey,
+    peer: &Peer,
+    body: &[u8],
+) -> Result<Option<Order>, Refusal> {
+    member(peer)?;
+    let note = std::str::from_utf8(body).ok().and_then(|text| SignedCheckpoint::parse(text).ok());
+    let note = note.filter(|note| state.is_behind(note, key)).ok_or_else(|| {
+        Refusal::new(
+            422,
+            "this shows nothing",
+            "a note",
+            "a checkpoint by this hub's key that is not of its entries",
+        )
+    })?;
+    if state.silent.is_some() {
+        return Ok(None);
+    }
+    let size = note.checkpoint().size();
+    let why = behind(state.tree.size(), size);
+    tracing::error!("{why}");
+    state.silent = Some(why);
+    Ok(Some(Order::Behind { size }))
+}
+
+/// Why a hub whose store went back in time does nothing any more.
+pub(crate) fn behind(have: u64, signed: u64) -> String {
+    format!(
+        "this hub's store is behind what members have (it has {have} entries and has signed a checkpoint of {signed}): \
+         let another hub take over from a member's copy (`comity hub handover`)"
+    )
+}
+
+/// Whether anything may be entered.
+pub(crate) fn may_enter(state: &State) -> Result<(), Refusal> {
+    match &state.silent {
+        None => Ok(()),
+        Some(why) => Err(Refusal::new(503, why.clone(), "a call", "a later try")),
+    }
 }
 
 /// A frame as it came; it may be large, so this is done before anything is looked up.

@@ -128,6 +128,7 @@ impl Desk {
     pub fn submit(&mut self, peer: &Peer, body: &[u8], at: At) -> Result<Receipt, Refusal> {
         self.charge(peer, false, at)?;
         self.charge(peer, true, at)?;
+        calls::may_enter(&self.state)?;
         let order = calls::statement(peer, body)?;
         match self.commit(order, at)? {
             Done::Entered(entered) => entered.receipt(&self.ledger.origin, &self.key),
@@ -164,7 +165,20 @@ impl Desk {
         if counting.sealed {
             self.publish(at);
         }
-        match counting.keep {
+        counting.keep.into_iter().try_for_each(|order| self.write_later(order, at))
+    }
+
+    /// Checkpoints above `after` entries that sealed a change of members, keys or hub.
+    pub fn seals(&mut self, peer: &Peer, after: u64, at: At) -> Result<Vec<String>, Refusal> {
+        self.charge(peer, false, at)?;
+        calls::member(peer)?;
+        store::seals(&self.books.connection, after).map_err(|e| calls::unreadable(&e))
+    }
+
+    /// Takes the proof that this hub has signed more than it has.
+    pub fn ahead(&mut self, peer: &Peer, note: &str, at: At) -> Result<(), Refusal> {
+        self.charge(peer, false, at)?;
+        match calls::ahead(&mut self.state, &self.key, peer, note.as_bytes())? {
             Some(order) => self.write_later(order, at),
             None => Ok(()),
         }

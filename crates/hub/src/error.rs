@@ -35,6 +35,9 @@ pub enum HubError {
         /// what would do
         expected: &'static str,
     },
+    /// Another hub cannot be taken over from like this.
+    #[error("this hub cannot take over: {0}")]
+    TakeOver(String),
     /// The operating system refused a file.
     #[error("cannot {what} `{path}`: {source}")]
     File {

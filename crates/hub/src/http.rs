@@ -38,6 +38,8 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route(api::BLOB, put(put_blob))
         .route(&format!("{}/{{digest}}", api::BLOB), get(get_blob))
         .route(api::MAIL, post(post_mail).get(get_mail))
+        .route(api::SEALS, get(seals))
+        .route(api::AHEAD, post(ahead))
         .route(api::CHECKPOINT, get(checkpoint))
         .route(&format!("{}/{{statement}}", crate::RECEIPT), get(receipt))
         .route("/tile/{*path}", get(tile))
@@ -59,6 +61,7 @@ async fn submit(Held(hub): Held<Arc<Shared>>, Extension(peer): Extension<Peer>, 
     let body = body(request, api::MAX_STATEMENT).await?;
     hub.charge(&peer, false)?;
     hub.charge(&peer, true)?;
+    calls::may_enter(&hub.read())?;
     json(&hub.enter(&peer, &body).await?)
 }
 
@@ -66,7 +69,8 @@ async fn sync(Held(hub): Held<Arc<Shared>>, Extension(peer): Extension<Peer>, re
     hub.charge(&peer, false)?;
     let query = request.uri().query().unwrap_or_default();
     let number = |name| parameter(query, name).ok_or_else(|| missing(name, query));
-    let have = Have { size: number("size")?, sealed: number("sealed")?, mail: number("mail")? };
+    let term = parameter(query, "term").and_then(|t| u32::try_from(t).ok()).unwrap_or(0);
+    let have = Have { size: number("size")?, sealed: number("sealed")?, mail: number("mail")?, term };
     let wait = Duration::from_millis(number("wait")?.min(api::MAX_WAIT));
     let party = peer.party.as_deref();
     let deadline = tokio::time::sleep(wait);
@@ -106,7 +110,26 @@ async fn cosign(Held(hub): Held<Arc<Shared>>, Extension(peer): Extension<Peer>, 
         hub.publish();
         hub.tell();
     }
-    if let Some(order) = counting.keep {
+    for order in counting.keep {
+        hub.queue(Job { order, reply: None })?;
+    }
+    Ok(Response::new(Body::from("{}")))
+}
+
+async fn seals(Held(hub): Held<Arc<Shared>>, Extension(peer): Extension<Peer>, request: Request) -> Answer {
+    hub.charge(&peer, false)?;
+    member(&peer)?;
+    let query = request.uri().query().unwrap_or_default();
+    let after = parameter(query, "after").ok_or_else(|| missing("after", query))?;
+    let found = hub.read_store(move |c| store::seals(c, after)).await?;
+    Ok(Response::new(Body::from(api::pack(found.iter().map(String::as_bytes)))))
+}
+
+async fn ahead(Held(hub): Held<Arc<Shared>>, Extension(peer): Extension<Peer>, request: Request) -> Answer {
+    let body = body(request, api::MAX_ANSWER).await?;
+    hub.charge(&peer, false)?;
+    let order = calls::ahead(&mut hub.write(), &hub.key, &peer, &body)?;
+    if let Some(order) = order {
         hub.queue(Job { order, reply: None })?;
     }
     Ok(Response::new(Body::from("{}")))

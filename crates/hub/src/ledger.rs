@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use axum::body::Bytes;
-use record::roster::{PROPOSE, Why};
+use record::roster::{OPEN, PROPOSE, Why};
 use record::{Digest, Entry, PublicKey, Roster, SecretKey, SignedStatement};
 use rusqlite::{Connection, TransactionBehavior};
 use wire::api::{Receipt, Refusal};
@@ -40,6 +40,15 @@ pub(crate) enum Order {
         name: String,
         line: String,
     },
+    /// Written without an answer: a lost one is sealed again by the same cosignatures.
+    Seal {
+        size: u64,
+        note: String,
+    },
+    /// Written without an answer: a member shows it again.
+    Behind {
+        size: u64,
+    },
     /// Written without an answer: what is deleted late is deleted by the next call.
     DropMail {
         party: String,
@@ -58,12 +67,14 @@ impl Order {
             }
             Order::Blob { .. } => "blob".to_string(),
             Order::Cosignature { .. } => "cosignature".to_string(),
+            Order::Seal { .. } => "seal".to_string(),
+            Order::Behind { .. } => "behind".to_string(),
             Order::DropMail { .. } => "forgotten mail".to_string(),
         }
     }
 
     pub(crate) fn awaited(&self) -> bool {
-        !matches!(self, Self::Cosignature { .. } | Self::DropMail { .. })
+        matches!(self, Self::Statement { .. } | Self::Mail { .. } | Self::Blob { .. })
     }
 }
 
@@ -200,6 +211,8 @@ impl Ledger {
                 store::put_cosignature(tx, size, &name, &line)?;
                 store::drop_cosignatures_below(tx, shown.sealed())?;
             }
+            Order::Seal { size, note } => store::put_seal(tx, size, &note)?,
+            Order::Behind { size } => store::put_note(tx, "behind", &size.to_string())?,
             Order::DropMail { party, up_to } => {
                 if self.boxes.get_mut(&party).is_some_and(|b| b.remove_up_to(up_to)) {
                     store::drop_mail(tx, &party, up_to)?;
@@ -244,6 +257,14 @@ impl Ledger {
 
     /// A courtesy to the members, who check all of it again: void statements stay out of the log.
     fn admissible(&mut self, entry: &Entry, caller: &PublicKey) -> Result<(), Refusal> {
+        if entry.signed.statement().r#type == OPEN {
+            return Err(Refusal::new(
+                422,
+                "a term is not begun by handing in a statement",
+                OPEN,
+                "`comity hub handover open` in the folder of the hub that takes over",
+            ));
+        }
         let void = |why: Why| {
             Refusal::new(
                 422,

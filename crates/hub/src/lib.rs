@@ -32,6 +32,7 @@ mod public;
 mod s3;
 mod state;
 mod store;
+mod term;
 pub mod tiles;
 mod web;
 pub mod witness;
@@ -60,6 +61,7 @@ use files::Seeds;
 use ledger::Ledger;
 use limits::{Allowance, Mailbox};
 use state::State;
+pub use term::Takeover;
 pub use web::Web;
 pub use witnesses::OutsideWitness;
 use writer::{Job, Writer};
@@ -286,6 +288,11 @@ impl Hub {
         self.shared.enter(peer, statement).await
     }
 
+    /// Why this hub enters and publishes nothing any more, if it does not.
+    pub fn silent(&self) -> Option<String> {
+        self.shared.read().silent.clone()
+    }
+
     /// Answers on `listener` until [`Hub::stop`], then finishes what is under way. An error if the store failed.
     pub async fn serve(&self, listener: TcpListener) -> Result<(), HubError> {
         let shared = Arc::clone(&self.shared);
@@ -379,6 +386,22 @@ fn restore(
         Ok(())
     })?;
     state.mail = store::mailbox_tops(connection)?.into_iter().collect();
+    let damaged = |reason: String| HubError::Damaged { path: path.to_owned(), reason };
+    let mut after = 0;
+    // In order, so that the last one stands; few, since each is a change of members, keys or hub.
+    loop {
+        let seals = store::seals(connection, after)?;
+        let Some(last) = seals.last() else { break };
+        let last = record::SignedCheckpoint::parse(last).map_err(|e| damaged(e.to_string()))?;
+        after = last.checkpoint().size();
+        state.resume(last);
+    }
+    if let Some(signed) = store::note(connection, "behind")? {
+        let signed = signed.parse().map_err(|_| damaged("`behind` is no number".to_owned()))?;
+        let why = calls::behind(state.tree.size(), signed);
+        tracing::error!("{why}");
+        state.silent = Some(why);
+    }
     state
         .restore(store::cosignatures(connection)?, key)
         .map_err(|e| HubError::Damaged { path: path.to_owned(), reason: e.to_string() })?;

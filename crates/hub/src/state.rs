@@ -35,13 +35,19 @@ pub(crate) struct State {
     notes: BTreeMap<u64, Note>,
     /// highest number in each mailbox
     pub(crate) mail: BTreeMap<String, u64>,
+    /// why nothing is published any more
+    pub(crate) silent: Option<String>,
 }
 
 /// What became of a cosignature.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Counted {
     /// kept; `sealed` if it completed a quorum
-    Kept { sealed: bool },
+    Kept {
+        sealed: bool,
+        /// the checkpoint, if it sealed a change of members, keys or hub
+        change: Option<String>,
+    },
     /// known, or of a checkpoint that is past
     Old,
     /// of a checkpoint that this hub never published or no longer collects for
@@ -61,6 +67,7 @@ impl State {
             sealed: 0,
             notes: BTreeMap::new(),
             mail: BTreeMap::new(),
+            silent: None,
         }
     }
 
@@ -84,7 +91,7 @@ impl State {
 
     /// In how long there is a checkpoint to publish; `None` if there are no new entries.
     pub(crate) fn due_in(&self, now: Duration) -> Option<Duration> {
-        if self.tree.size() == self.published {
+        if self.tree.size() == self.published || self.silent.is_some() {
             return None;
         }
         let waits = self.roster.watermark_ready() && self.sealed < self.published;
@@ -99,7 +106,7 @@ impl State {
         key: &SecretKey,
     ) -> Result<(), CheckpointError> {
         for (size, line) in cosignatures {
-            if size == 0 || size > self.tree.size() {
+            if size == 0 || size > self.tree.size() || size <= self.sealed || !self.serves(size, key) {
                 continue; // a cosignature is stored lazily, never before its entries; ignore what does not fit
             }
             self.note(size, key)?;
@@ -109,6 +116,10 @@ impl State {
             }
         }
         let size = self.tree.size();
+        if size > 0 && !self.serves(size, key) {
+            self.silent = Some("the record in this store ends in the term of another hub".to_owned());
+            return Ok(());
+        }
         if size > 0 {
             self.note(size, key)?;
         }
@@ -117,8 +128,36 @@ impl State {
         Ok(())
     }
 
+    /// Takes up what was sealed before this hub was opened: a hub does not count again from the beginning, since those
+    /// who counted then may be gone.
+    pub(crate) fn resume(&mut self, seal: SignedCheckpoint) {
+        let size = seal.checkpoint().size();
+        if size > self.sealed && size <= self.tree.size() {
+            let names = seal.lines().map(|line| line.name().to_owned()).collect();
+            self.notes.insert(size, Note { signed: seal, names });
+            self.sealed = size;
+        }
+    }
+
+    /// Whether a checkpoint of this size is this hub's to sign: what is below the beginning of its term was signed by
+    /// the hubs before it.
+    pub(crate) fn serves(&self, size: u64, key: &SecretKey) -> bool {
+        self.roster.electorate_at(size).is_none_or(|e| e.hub.key == key.public())
+    }
+
+    /// Whether a checkpoint that this hub's key signed is not of the entries here: then its store went back in time.
+    pub(crate) fn is_behind(&self, note: &SignedCheckpoint, key: &SecretKey) -> bool {
+        let said = note.checkpoint();
+        let mine = said.origin() == self.origin && note.verify_hub(&key.public()).is_ok();
+        mine && self.tree.root_at(said.size()).map_or(true, |root| root != said.root())
+    }
+
     fn note(&mut self, size: u64, key: &SecretKey) -> Result<(), CheckpointError> {
         if self.notes.contains_key(&size) {
+            return Ok(());
+        }
+        // INVARIANT: nothing below the beginning of this hub's term is signed by it.
+        if !self.serves(size, key) {
             return Ok(());
         }
         // INVARIANT: entries are on disk before a checkpoint over them is signed, and the tree only grows, so this
@@ -140,13 +179,16 @@ impl State {
         }
         note.names.insert(name);
         // Counted by name first: checking every signature again is for when there may be enough.
-        let maybe = size > self.sealed && note.names.len() >= self.roster.quorum() as usize;
-        let sealed = maybe && record::log::is_sealed(&note.signed, &self.roster, self.sealed);
+        let above = self.sealed;
+        let maybe = size > above && note.names.len() >= self.roster.quorum() as usize;
+        let sealed = maybe && record::log::is_sealed(&note.signed, &self.roster, above);
+        let change = sealed && self.roster.electorates(above, size).len() > 1;
+        let change = change.then(|| note.signed.to_note());
         if sealed {
             self.sealed = size;
             self.trim();
         }
-        Ok(Counted::Kept { sealed })
+        Ok(Counted::Kept { sealed, change })
     }
 
     fn trim(&mut self) {
@@ -176,7 +218,8 @@ impl State {
 
     /// Whether there is anything beyond what the caller has.
     pub(crate) fn has_news(&self, party: Option<&str>, have: &Have) -> bool {
-        self.published > have.size || self.sealed > have.sealed || self.mail_of(party) > have.mail
+        let term = have.term > 0 && have.term < self.roster.term;
+        term || self.published > have.size || self.sealed > have.sealed || self.mail_of(party) > have.mail
     }
 
     fn mail_of(&self, party: Option<&str>) -> u64 {
@@ -206,6 +249,12 @@ impl State {
         self.notes.get(&size).map(|note| note.signed.to_note())
     }
 
+    /// Index of the entry that began the present term; 0 in the first.
+    fn base(&self) -> u64 {
+        let first = self.roster.eras.iter().find(|era| era.electorate.term == self.roster.term);
+        first.map_or(0, |era| era.from.saturating_sub(1))
+    }
+
     pub(crate) fn sync(&self, party: Option<&str>) -> Sync {
         let sealed_apart = self.sealed > 0 && self.sealed != self.published;
         Sync {
@@ -214,6 +263,8 @@ impl State {
             sealed: self.sealed,
             sealed_checkpoint: if sealed_apart { self.text(self.sealed) } else { None },
             mail: self.mail_of(party),
+            term: if self.roster.term > 1 { u64::from(self.roster.term) } else { 0 },
+            base: self.base(),
         }
     }
 }
@@ -275,9 +326,9 @@ mod tests {
         assert!(state.publish(&key(1), start + PACE).unwrap(), "absent members do not hold up the log");
         state.tree.append(b"three");
         let now = start + PACE;
-        assert_eq!(cosign(&mut state, 2, "a", 11), Counted::Kept { sealed: false });
+        assert_eq!(cosign(&mut state, 2, "a", 11), Counted::Kept { sealed: false, change: None });
         assert!(!state.publish(&key(1), now).unwrap());
-        assert_eq!(cosign(&mut state, 2, "b", 21), Counted::Kept { sealed: true });
+        assert_eq!(cosign(&mut state, 2, "b", 21), Counted::Kept { sealed: true, change: None });
         assert!(state.publish(&key(1), now).unwrap(), "the next as soon as this one is sealed");
         let sync = state.sync(None);
         assert_eq!((sync.size, sync.sealed), (3, 2));
@@ -294,8 +345,8 @@ mod tests {
             now += PACE;
         }
         let old = SignedCheckpoint::parse(&state.text(1).unwrap()).unwrap();
-        assert_eq!(cosign(&mut state, 2, "a", 11), Counted::Kept { sealed: false });
-        assert_eq!(cosign(&mut state, 2, "b", 21), Counted::Kept { sealed: true });
+        assert_eq!(cosign(&mut state, 2, "a", 11), Counted::Kept { sealed: false, change: None });
+        assert_eq!(cosign(&mut state, 2, "b", 21), Counted::Kept { sealed: true, change: None });
         let late = Cosignature::sign(old.checkpoint(), "a", 1, &key(11)).unwrap();
         assert_eq!(state.count(1, late.clone()).unwrap(), Counted::Old);
         assert_eq!(state.count(9, late).unwrap(), Counted::Unknown);
@@ -307,10 +358,10 @@ mod tests {
         let mut state = state();
         state.tree.append(b"one");
         state.publish(&key(1), state.published_at).unwrap();
-        assert_eq!(cosign(&mut state, 1, "a", 11), Counted::Kept { sealed: false });
+        assert_eq!(cosign(&mut state, 1, "a", 11), Counted::Kept { sealed: false, change: None });
         let note = SignedCheckpoint::parse(&state.text(1).unwrap()).unwrap();
         let again = Cosignature::sign(note.checkpoint(), "a", 2, &key(11)).unwrap();
-        assert_eq!(state.count(1, again).unwrap(), Counted::Kept { sealed: false });
+        assert_eq!(state.count(1, again).unwrap(), Counted::Kept { sealed: false, change: None });
         let imposter = Cosignature::sign(note.checkpoint(), "b", 2, &key(11)).unwrap();
         state.count(1, imposter).unwrap_err();
         assert_eq!(state.sealed(), 0);

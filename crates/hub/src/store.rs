@@ -24,6 +24,9 @@ create table posted (id blob primary key, at integer not null) strict, without r
 pragma user_version = 1;
 ";
 
+/// Tables of a later version; a store without them is given them.
+const SEALS: &str = "create table if not exists seal (size integer primary key, note text not null) strict;";
+
 fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, HubError> {
     let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(std::time::Duration::from_secs(5))?;
@@ -43,6 +46,7 @@ pub(crate) fn create(path: &Path, meta: &[(&str, &str)]) -> Result<(), HubError>
 pub(crate) fn fill(connection: &mut Connection, meta: &[(&str, &str)]) -> Result<(), HubError> {
     let tx = connection.transaction()?;
     tx.execute_batch(SCHEMA)?;
+    tx.execute_batch(SEALS)?;
     for (name, value) in meta {
         tx.execute("insert into meta values (?1, ?2)", params![name, value])?;
     }
@@ -60,7 +64,41 @@ pub(crate) fn open(path: &Path) -> Result<Connection, HubError> {
             reason: format!("its tables are of version {version}, expected 1"),
         });
     }
+    connection.execute_batch(SEALS)?;
     Ok(connection)
+}
+
+/// A value that need not be there.
+pub(crate) fn note(connection: &Connection, name: &str) -> rusqlite::Result<Option<String>> {
+    connection.query_row("select value from meta where name = ?1", [name], |row| row.get(0)).optional()
+}
+
+pub(crate) fn put_note(connection: &Connection, name: &str, value: &str) -> rusqlite::Result<()> {
+    connection.execute("insert or replace into meta values (?1, ?2)", [name, value]).map(drop)
+}
+
+/// Keeps a checkpoint that sealed a change of members, keys or hub.
+pub(crate) fn put_seal(connection: &Connection, size: u64, note: &str) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("insert or ignore into seal values (?1, ?2)")?
+        .execute(params![integer(size), note])
+        .map(drop)
+}
+
+/// Such checkpoints of more than `after` entries in order, as many as one answer holds.
+pub(crate) fn seals(connection: &Connection, after: u64) -> rusqlite::Result<Vec<String>> {
+    let mut statement = connection.prepare_cached("select note from seal where size > ?1 order by size")?;
+    let mut rows = statement.query([integer(after)])?;
+    let (mut found, mut bytes) = (Vec::new(), 0usize);
+    while let Some(row) = rows.next()? {
+        let note: String = row.get(0)?;
+        bytes += note.len();
+        found.push(note);
+        if bytes >= MAX_BATCH {
+            break;
+        }
+    }
+    Ok(found)
 }
 
 pub(crate) fn meta(connection: &Connection, path: &Path, name: &str) -> Result<String, HubError> {

@@ -94,8 +94,8 @@ impl Hub {
                     shared.publish();
                     shared.tell();
                 }
-                let kept = counting.keep.map(|order| shared.queue(Job { order, reply: None }));
-                if let Some(Err(refusal)) = kept {
+                let kept = counting.keep.into_iter().map(|order| shared.queue(Job { order, reply: None }));
+                for refusal in kept.filter_map(Result::err).collect::<Vec<_>>() {
                     tracing::warn!(%name, size, error = refusal.error, "a witness's cosignature was not kept");
                 }
             }

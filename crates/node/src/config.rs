@@ -87,8 +87,24 @@ impl Config {
     }
 }
 
+/// What a member's part of a charter may have besides.
+#[derive(Clone, Debug, Default)]
+pub struct Extras {
+    /// A file for the `sign` key that comes next.
+    pub next_key: Option<PathBuf>,
+    /// Where other members reach it without the hub.
+    pub endpoint: Option<String>,
+    /// A post-quantum cosignature key.
+    pub post_quantum: bool,
+}
+
 /// Makes a node's folder with fresh keys; returns the lines that its charter needs.
 pub fn init(dir: &Path, config: &Config) -> Result<String, NodeError> {
+    init_with(dir, config, &Extras::default())
+}
+
+/// The same, with more in them.
+pub fn init_with(dir: &Path, config: &Config, extras: &Extras) -> Result<String, NodeError> {
     if !charter::document::is_id(&config.id) {
         return Err(NodeError::Input(format!(
             "found member id `{}`, expected a short name of a-z, 0-9 and - that starts with a letter",
@@ -101,6 +117,9 @@ pub fn init(dir: &Path, config: &Config) -> Result<String, NodeError> {
             dir.display()
         )));
     }
+    if let Some(endpoint) = extras.endpoint.as_ref().filter(|e| !record::roster::is_endpoint(e)) {
+        return Err(NodeError::Input(format!("--endpoint: found `{endpoint}`, expected `host:port`")));
+    }
     std::fs::create_dir_all(dir).map_err(|e| NodeError::io(dir, e))?;
     {
         use std::os::unix::fs::PermissionsExt;
@@ -112,9 +131,19 @@ pub fn init(dir: &Path, config: &Config) -> Result<String, NodeError> {
     config.write(dir)?;
     let quote = |s: &str| toml::Value::String(s.to_string()).to_string();
     let id = &config.id;
+    let mut more = String::new();
+    if let Some(path) = &extras.next_key {
+        more.push_str(&format!("next = \"{}\"\n", crate::keys::NodeKeys::draw_next(path)?));
+    }
+    if let Some(endpoint) = &extras.endpoint {
+        more.push_str(&format!("endpoint = \"{endpoint}\"\n"));
+    }
+    if extras.post_quantum {
+        more.push_str(&format!("cosign_ml = \"{}\"\n", keys.cosign_ml().public()));
+    }
     let fragment = format!(
         "[[members]]\nid = {}\nname = {}\njurisdiction = {}\ncontrol = {}\nsign = \"{sign}\"\ncosign = \"{cosign}\"\n\
-         tls = \"{tls}\"\nseats = [\n  {{ id = \"{id}-steward\", role = \"steward\" }},\n  {{ id = \"{id}-counsel\", \
+         tls = \"{tls}\"\n{more}seats = [\n  {{ id = \"{id}-steward\", role = \"steward\" }},\n  {{ id = \"{id}-counsel\", \
          role = \"counsel\" }},\n  {{ id = \"{id}-scientist\", role = \"scientist\" }},\n  {{ id = \"{id}-signatory\", \
          role = \"signatory\" }},\n]\n",
         quote(id),

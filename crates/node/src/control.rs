@@ -136,6 +136,39 @@ pub enum Command {
         /// Where to write it.
         out: String,
     },
+    /// Ends the present term for this member: the next hub, as `comity hub handover prepare` described it.
+    SignOff {
+        /// Who comes next.
+        next: crate::term::Next,
+        /// In place of another hub that was signed off for before.
+        instead: bool,
+    },
+    /// Points this node to the next hub.
+    Follow {
+        /// Who comes next.
+        next: crate::term::Next,
+    },
+    /// Lists members and what is proposed of them.
+    MemberList,
+    /// Proposes a change of members or keys: [`record::Change`] in canonical form.
+    MemberPropose {
+        /// The change.
+        change: String,
+    },
+    /// Accepts one.
+    MemberAccept {
+        /// Id of the statement that proposed it.
+        id: String,
+    },
+    /// This member leaves.
+    MemberLeave,
+    /// Changes this member's keys.
+    KeyRotate(crate::members::Rotation),
+    /// Stands by contested statements.
+    KeyReaffirm {
+        /// Their indices.
+        entries: Vec<u64>,
+    },
     /// What exactly left this site.
     Egress {
         /// Milliseconds since the epoch.

@@ -80,6 +80,10 @@ pub struct Node {
     pub(crate) ledger: wire::Ledger,
     /// What other members show and say beside the record.
     pub(crate) peers: crate::peers::PeerState,
+    /// Keys that members had before they changed them.
+    pub(crate) former: std::cell::RefCell<BTreeMap<(String, u64), record::PublicKey>>,
+    /// What a node whose store is an old copy asks of the others.
+    pub(crate) asking: crate::restore::Asking,
 }
 
 impl Node {
@@ -97,7 +101,9 @@ impl Node {
         })?;
         let charter = Charter::parse("charter.toml", &text)?;
         let store = Store::open(&dir.join("store.db"))?;
-        Node::wake(Parts { dir: dir.to_path_buf(), config, keys, charter, store })
+        let mut node = Node::wake(Parts { dir: dir.to_path_buf(), config, keys, charter, store })?;
+        node.begin_pulse()?;
+        Ok(node)
     }
 
     /// The node as its process dies: what was not durable is gone.
@@ -141,6 +147,8 @@ impl Node {
             library: policy::Library::embedded()?,
             ledger: wire::Ledger::default(),
             peers: Default::default(),
+            former: Default::default(),
+            asking: Default::default(),
         };
         node.said = node.store.said()?.into_iter().map(|(name, id, time)| (name, (id, time))).collect();
         node.begin_from_snapshot()?;
@@ -152,6 +160,11 @@ impl Node {
     /// This member's id.
     pub fn me(&self) -> &str {
         &self.config.id
+    }
+
+    /// The agreement as it is in force, with the members and keys of now; before that, the one joined with.
+    pub(crate) fn agreed(&self) -> &Charter {
+        self.state.charter_in_force().unwrap_or(&self.charter)
     }
 
     /// The state in force.
@@ -186,6 +199,7 @@ impl Node {
         self.keep_lines(&lines)?;
         self.store.flush()?;
         if !lines.is_empty() {
+            self.beat()?;
             point("cosigned and kept, not handed in", "");
         }
         Ok(lines)
@@ -218,6 +232,11 @@ impl Node {
             self.store.held_tried(id, now)?;
             return self.store.tried(id, true, now);
         };
+        // What another said is handed in for it, once a hub has taken over: that it is void is nobody's fault.
+        let waiting = self.store.waiting(id)?.and_then(|bytes| SignedStatement::from_bytes(&bytes).ok());
+        if waiting.is_some_and(|signed| signed.statement().issuer != self.config.id) {
+            return self.store.dequeue(id);
+        }
         self.keep_evidence("hub", &format!("statement {id} refused: {why}"), &[], now)?;
         if self.protects(id)? || self.is_still_held(id, now)? {
             self.store.held_tried(id, now)?;
@@ -276,6 +295,9 @@ impl Node {
 
     /// The hub's address and TLS key.
     pub fn hub(&self) -> Result<(String, record::keys::PublicKey), NodeError> {
+        if let Some(next) = self.next_hub()? {
+            return Ok((next.address, next.hub.tls));
+        }
         let addr = self.config.hub.clone().ok_or_else(|| {
             NodeError::Input("no hub address; run `comity node join` with `--hub HOST:PORT`".to_string())
         })?;
@@ -295,7 +317,7 @@ impl Node {
         let mut statement = Statement::new(kind, subject, &self.config.id, actor, body).map_err(refused)?;
         // The time of saying also tells a thing said again from the same statement sent twice.
         statement.valid_from = Some(now);
-        let signed = SignedStatement::sign(statement, &self.keys.sign()).map_err(refused)?;
+        let signed = self.signed(statement).map_err(refused)?;
         let id = signed.id();
         self.store.queue(&id.to_string(), &signed.to_bytes(), now)?;
         point("said, not kept", kind);
@@ -433,7 +455,7 @@ impl Node {
 
     /// The seat of this member with that role, by the charter.
     pub(crate) fn seat(&self, role: charter::SeatRole) -> Result<String, NodeError> {
-        self.charter
+        self.agreed()
             .member(self.me())
             .and_then(|m| m.seats.iter().find(|s| s.role == role))
             .map(|s| s.id.clone())

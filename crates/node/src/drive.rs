@@ -28,6 +28,7 @@ impl Node {
         if !self.verify_snapshot()? {
             return Ok(());
         }
+        self.ask_highest(now)?;
         if !self.state.in_force() {
             return self.sign_charter(now);
         }
@@ -66,6 +67,10 @@ impl Node {
 
     /// The first member named proposes the charter; every member that joined signs it once it is proposed.
     fn sign_charter(&mut self, now: i64) -> Result<(), NodeError> {
+        // Whoever joins later has nothing to sign.
+        if self.charter.member(self.me()).is_none() {
+            return Ok(());
+        }
         let first = self.charter.members.first().is_some_and(|m| m.id == self.config.id);
         let subject = self.charter.federation.clone();
         let proposed = self.member.log.roster().charter_digest;
@@ -81,7 +86,7 @@ impl Node {
     }
 
     fn publish_floor(&mut self, now: i64) -> Result<(), NodeError> {
-        let first = self.charter.members.first().is_some_and(|m| m.id == self.config.id);
+        let first = self.agreed().members.first().is_some_and(|m| m.id == self.config.id);
         if !first || self.state.floor.is_some() || Digest::of(policy::FLOOR.as_bytes()) != self.charter.floor
         {
             return Ok(());
@@ -200,13 +205,13 @@ impl Node {
     /// Sends a signed stop to every other member, past the record.
     pub(crate) fn broadcast_stop(&mut self, statement: Digest, now: i64) -> Result<(), NodeError> {
         let others: Vec<String> =
-            self.charter.members.iter().map(|m| m.id.clone()).filter(|m| m != self.me()).collect();
+            self.agreed().members.iter().map(|m| m.id.clone()).filter(|m| m != self.me()).collect();
         let mut frames = Vec::new();
         for to in others {
             let place = Place { study: String::new(), run: 0, stage: 0, round: (now / 1000) as u32 };
             let body = format!("comity-stop/1 {statement} {now}").into_bytes();
             let frame = Frame::new(self.me(), &to, "stop", self.charter_digest, place, statement, body);
-            let signed = frame.sign(&self.keys.sign()).map_err(|e| NodeError::Round(e.to_string()))?;
+            let signed = frame.sign(&self.my_sign()).map_err(|e| NodeError::Round(e.to_string()))?;
             let egress = crate::store::Egress {
                 time: now,
                 study: String::new(),
@@ -273,13 +278,16 @@ impl Node {
             Err(e) => return self.keep_evidence("hub", &e.to_string(), bytes, now).map(|()| None),
         };
         let from = signed.frame().from.clone();
-        let Some(member) = self.charter.member(&from).cloned() else {
+        // Its key in force, or the one that the record gives it next: what is pending here may be in force there.
+        let rosters = [&self.state.roster, self.member.log.roster()];
+        let mut keys: Vec<_> = rosters.iter().filter_map(|r| r.keys(&from)).map(|k| k.sign).collect();
+        keys.extend(self.former_key(&from, now));
+        let Some(key) = keys.iter().find(|key| signed.verify(key).is_ok()).or(keys.first()).copied() else {
             let what = format!("a frame from `{from}`, who is no member");
             return self.keep_evidence("hub", &what, bytes, now).map(|()| None);
         };
-        let checked = signed
-            .verify(&member.sign)
-            .and_then(|()| signed.frame().directed_to(self.me(), &self.charter_digest));
+        let checked =
+            signed.verify(&key).and_then(|()| signed.frame().directed_to(self.me(), &self.charter_digest));
         if let Err(e) = checked {
             return self.keep_evidence(&from, &e.to_string(), bytes, now).map(|()| None);
         }
@@ -295,6 +303,10 @@ impl Node {
             let heard = self.heard_stops.get(&from).is_some_and(|h| h.contains(&signed.frame().context));
             let known = heard || self.state.seen.contains(&signed.frame().context);
             return Ok((!known).then(|| signed.into_frame()));
+        }
+        // Said now and again; each is bound to the question.
+        if [crate::restore::ASK, crate::restore::ANSWER].contains(&signed.frame().kind.as_str()) {
+            return Ok(Some(signed.into_frame()));
         }
         if self.late(signed.frame()) {
             return Ok(None);
@@ -371,6 +383,7 @@ impl Node {
                 Ok(())
             }
             "output" => self.take_output(frame, now),
+            crate::restore::ASK | crate::restore::ANSWER => self.highest_mail(frame, now),
             _ => self.run_mail(frame, now),
         }
     }

@@ -334,7 +334,7 @@ impl Node {
     /// The record as this node's gate sees it now.
     pub(crate) fn view(&self, now: i64) -> View<'_> {
         View {
-            charter: &self.charter,
+            charter: self.agreed(),
             charter_digest: self.charter_digest,
             state: &self.state,
             library: &self.library,

@@ -19,11 +19,14 @@ pub mod facts;
 pub mod fsck;
 pub mod gather;
 pub mod keys;
+pub mod members;
 pub mod mirror;
 pub mod peers;
+pub mod restore;
 pub mod runner;
 pub mod service;
 pub mod store;
+pub mod term;
 pub mod verify;
 pub mod views;
 

@@ -7,8 +7,8 @@ use crate::core::Node;
 use crate::store::Store;
 use record::checkpoint::{CosignKeys, SignedCheckpoint};
 use record::member::{Member, MemberError, Refused};
-use record::{Entry, Shelf};
-use std::collections::BTreeMap;
+use record::{Cosignature, Digest, Entry, MlSecretKey, PublicKey, SecretKey, Shelf};
+use std::collections::{BTreeMap, BTreeSet};
 use wire::api::Have;
 use wire::point::point;
 
@@ -17,7 +17,7 @@ const OVERDUE: i64 = 60_000;
 
 /// A member's shelf on the node's store. Everything in one group of writes is durable together, and nothing leaves the
 /// node before it is.
-struct OnStore<'a>(&'a Store);
+pub(crate) struct OnStore<'a>(pub(crate) &'a Store);
 
 impl Shelf for OnStore<'_> {
     type Error = NodeError;
@@ -37,6 +37,19 @@ impl Shelf for OnStore<'_> {
     }
 }
 
+/// What a member has kept beside its entries.
+pub(crate) fn notes(store: &Store) -> Result<BTreeMap<String, String>, NodeError> {
+    use record::member::{COSIGNED, IN_FORCE, RESTORED, SEAL, SIGNED_OFF};
+    let mut notes = BTreeMap::new();
+    for name in [COSIGNED, IN_FORCE, SIGNED_OFF, RESTORED] {
+        if let Some(text) = store.meta_text(name)? {
+            notes.insert(name.to_owned(), text);
+        }
+    }
+    notes.extend(store.meta_texts(SEAL)?);
+    Ok(notes)
+}
+
 impl From<MemberError<NodeError>> for NodeError {
     fn from(error: MemberError<NodeError>) -> Self {
         match error {
@@ -50,18 +63,7 @@ impl Node {
     /// Rebuilds mirror and state from the store.
     pub(crate) fn load(&mut self) -> Result<(), NodeError> {
         let broken = |e: Refused| NodeError::Record(format!("this node's own copy is damaged: {e}"));
-        let mut notes = BTreeMap::new();
-        for name in [
-            record::member::COSIGNED,
-            record::member::IN_FORCE,
-            record::member::SIGNED_OFF,
-            record::member::RESTORED,
-        ] {
-            if let Some(text) = self.store.meta_text(name)? {
-                notes.insert(name.to_owned(), text);
-            }
-        }
-        notes.extend(self.store.meta_texts(record::member::SEAL)?);
+        let notes = notes(&self.store)?;
         let me = self.me().to_owned();
         self.member =
             Member::wake(&me, self.charter_digest, self.store.entries()?, &notes).map_err(broken)?;
@@ -72,7 +74,8 @@ impl Node {
     pub fn have(&self) -> Result<Have, NodeError> {
         // The hub forgets mail up to this number, so it must be kept for good.
         self.store.flush()?;
-        Ok(Have { size: self.member.log.size(), sealed: self.watermark(), mail: self.store.mail_cursor()? })
+        let (size, term) = (self.member.log.size(), self.member.log.roster().term);
+        Ok(Have { size, sealed: self.watermark(), mail: self.store.mail_cursor()?, term })
     }
 
     /// Takes in entries that follow those mirrored, with the checkpoint that proves them, and cosigns it.
@@ -80,22 +83,32 @@ impl Node {
         if self.member.halted.is_some() {
             return Ok(());
         }
+        let term = self.member.log.roster().term;
         let first = self.member.extend(note, entries, now, &mut OnStore(&self.store))?;
         self.recorded(first)?;
+        self.follow_term(term)?;
         self.cosign_and_raise(note, now)
     }
 
-    /// Follows the log of a hub whose term has begun at `base`: `entries` are its entries from there on.
+    /// Follows the log of a hub whose term has begun: `entries` are its entries from `base` on, at or above what is in
+    /// force here.
     pub fn turn(&mut self, base: u64, note: &str, entries: &[Vec<u8>], now: i64) -> Result<(), NodeError> {
         if self.member.halted.is_some() {
             return Ok(());
         }
+        let term = self.member.log.roster().term;
         let cut = self.member.turn(base, note, entries, now, &mut OnStore(&self.store))?;
+        point("term followed, cut not queued", "");
         // What was above the base is pending again: whoever has it hands it in, and it is entered once.
-        for entry in cut {
+        let from = usize::try_from(base).unwrap_or(usize::MAX);
+        let stays: BTreeSet<Digest> =
+            self.member.log.entries().iter().skip(from).map(|e| e.signed.id()).collect();
+        for entry in cut.iter().filter(|e| !stays.contains(&e.signed.id())) {
             self.store.queue(&entry.signed.id().to_string(), &entry.signed.to_bytes(), now)?;
         }
         self.recorded(base)?;
+        self.follow_term(term)?;
+        point("term followed and queued, not cosigned", "");
         self.cosign_and_raise(note, now)
     }
 
@@ -113,6 +126,7 @@ impl Node {
 
     fn cosign_and_raise(&mut self, note: &str, now: i64) -> Result<(), NodeError> {
         let checkpoint = SignedCheckpoint::parse(note).map_err(|e| NodeError::Record(e.to_string()))?;
+        self.notice_own(&checkpoint)?;
         self.cosign(&checkpoint, now)?;
         self.raise(&checkpoint)
     }
@@ -131,14 +145,43 @@ impl Node {
         if self.member.may_cosign().is_err() {
             return Ok(());
         }
-        let (key, ml) = (self.keys.cosign(), self.keys.cosign_ml());
-        // A post-quantum cosignature only where the charter gives this member such a key.
-        let has = self.member.log.roster().keys(self.me()).and_then(|k| k.cosign_ml.clone());
-        let keys = CosignKeys { key: &key, ml: has.map(|_| &ml) };
-        let lines = self.member.cosign(checkpoint, keys, now, &mut OnStore(&self.store))?;
         let size = checkpoint.checkpoint().size();
+        let mut held = self.cosign_keys(size);
+        let Some((key, ml, hybrid)) = held.pop() else { return Ok(()) };
+        let keys = CosignKeys { key: &key, ml: hybrid.then_some(&ml) };
+        let mut lines = match self.member.cosign(checkpoint, keys, now, &mut OnStore(&self.store)) {
+            // What was signed off is mirrored all the same, until the next hub is there.
+            Err(MemberError::Refused(Refused::NotCosigned(why))) => {
+                tracing::info!("{why}");
+                return Ok(());
+            }
+            lines => lines?,
+        };
+        // While a key that was changed still counts, the same checkpoint is cosigned with it too.
+        let seconds = u64::try_from(now.div_euclid(1000)).unwrap_or(0);
+        for (key, ml, hybrid) in held.iter().filter(|_| !lines.is_empty()).collect::<Vec<_>>() {
+            let keys = CosignKeys { key, ml: hybrid.then_some(ml) };
+            let more = Cosignature::sign_all(checkpoint.checkpoint(), self.me(), seconds, &keys);
+            lines.extend(more.map_err(|e| NodeError::Record(e.to_string()))?);
+        }
         self.cosign_out.extend(lines.iter().map(|line| (size, line.to_line())));
         Ok(())
+    }
+
+    /// The keys of this member that count for a checkpoint of this size, each once, the present one last; whether a
+    /// post-quantum one belongs to it.
+    fn cosign_keys(&self, size: u64) -> Vec<(SecretKey, MlSecretKey, bool)> {
+        let mut named: Vec<(PublicKey, bool)> = Vec::new();
+        for electorate in self.member.log.roster().electorates(self.watermark(), size) {
+            let Some(cosigner) = electorate.members.get(self.me()) else { continue };
+            named.retain(|(key, _)| *key != cosigner.key);
+            named.push((cosigner.key, cosigner.ml.is_some()));
+        }
+        let held = named.into_iter().filter_map(|(key, hybrid)| {
+            let (key, ml) = self.keys.cosign_of(&key)?;
+            Some((key, ml, hybrid))
+        });
+        held.collect()
     }
 
     /// A checkpoint with more cosignatures than before.
@@ -147,6 +190,7 @@ impl Node {
             return Ok(());
         }
         let checkpoint = SignedCheckpoint::parse(note).map_err(|e| NodeError::Record(e.to_string()))?;
+        self.notice_own(&checkpoint)?;
         if checkpoint.checkpoint().size() > self.member.log.size() {
             return Ok(());
         }

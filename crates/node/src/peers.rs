@@ -306,7 +306,7 @@ impl Node {
         if there > self.member.log.size() {
             return Ok(Next::Consistency(here, there));
         }
-        self.agreed(peer, there, now);
+        self.compared(peer, there, now);
         Ok(self.audit(there))
     }
 
@@ -342,7 +342,7 @@ impl Node {
             self.convict(claim, now)?;
             return Ok(Next::Done);
         }
-        self.agreed(peer, b.size(), now);
+        self.compared(peer, b.size(), now);
         let starved = self.starved(now).is_some() && self.member.halted.is_none();
         Ok(if starved { Next::Entries(self.member.log.size(), b.size()) } else { Next::Done })
     }
@@ -505,7 +505,7 @@ impl Node {
     }
 
     /// Notes that a member has the same history as this node, and how much of it.
-    fn agreed(&mut self, peer: &str, size: u64, now: i64) {
+    fn compared(&mut self, peer: &str, size: u64, now: i64) {
         self.peers.watched = Some((now, peer.to_string()));
         let caught_up = self.peers.behind.as_ref().is_none_or(|(.., size)| *size <= self.member.log.size());
         if caught_up {

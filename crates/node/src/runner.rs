@@ -323,7 +323,7 @@ impl Node {
     ) -> Result<(Egress, Vec<u8>), NodeError> {
         let place = Place { study: key.0.clone(), run: key.1, stage: slot.0, round: slot.1 };
         let frame = WireFrame::new(self.me(), to, kind, self.charter_digest, place, context, body);
-        let signed = frame.sign(&self.keys.sign()).map_err(|e| NodeError::Round(e.to_string()))?;
+        let signed = frame.sign(&self.my_sign()).map_err(|e| NodeError::Round(e.to_string()))?;
         point("frame made, not kept", kind);
         let egress = Egress {
             time: now,

@@ -91,6 +91,37 @@ impl Actor {
     }
 }
 
+/// The way to the hub: another after a hand-over, or when this member's TLS key changes.
+#[derive(Clone)]
+struct Line {
+    client: HubClient,
+    to: (String, record::PublicKey),
+    tls: record::PublicKey,
+    proxy: Option<wire::Proxy>,
+    /// Calls that failed since the last that did not; another TLS key that is held is tried then.
+    failures: usize,
+}
+
+impl Line {
+    fn new(node: &Node) -> Result<Line, NodeError> {
+        let (to, proxy) = (node.hub()?, node.config.proxy.clone());
+        let identity = TlsIdentity::from_seed(&node.tls_seed(0))?;
+        let client = HubClient::through(&identity, &to.0, to.1, proxy.as_ref())?;
+        Ok(Line { client, to, tls: identity.public_key(), proxy, failures: 0 })
+    }
+
+    async fn redial(&mut self, actor: &Actor) -> Result<(), NodeError> {
+        let failures = self.failures;
+        let (to, seed) = actor.ask(move |node| (node.hub(), node.tls_seed(failures))).await?;
+        let (to, identity) = (to?, TlsIdentity::from_seed(&seed)?);
+        if to != self.to || identity.public_key() != self.tls {
+            self.client = HubClient::through(&identity, &to.0, to.1, self.proxy.as_ref())?;
+            (self.to, self.tls) = (to, identity.public_key());
+        }
+        Ok(())
+    }
+}
+
 /// The control socket in a node's folder.
 pub fn socket(dir: &Path) -> PathBuf {
     dir.join("control.sock")
@@ -132,13 +163,13 @@ pub async fn serve_on(
 ) -> Result<(), NodeError> {
     let _lock = lock(dir)?.ok_or_else(|| in_use(dir))?;
     let mut node = Node::open(dir)?;
-    let ((addr, hub_key), proxy) = (node.hub()?, node.config.proxy.clone());
-    let identity = TlsIdentity::from_seed(&node.keys().tls_seed())?;
-    let client = HubClient::through(&identity, &addr, hub_key, proxy.as_ref())?;
+    let proxy = node.config.proxy.clone();
+    let identity = TlsIdentity::from_seed(&node.tls_seed(0))?;
     let peers = match peers.map(str::to_owned).or_else(|| node.config.peer_listen.clone()) {
         Some(addr) => Some(listen(&addr).await?),
         None => None,
     };
+    let line = Line::new(&node)?;
     node.reread_mail(now_ms())?;
     point("opened", "");
 
@@ -158,8 +189,8 @@ pub async fn serve_on(
     let (ending, ended_peers) = watch::channel(false);
     let answering =
         peers.map(|listener| tokio::spawn(line::serve(listener, identity, actor.clone(), ended_peers)));
-    let outbound = tokio::spawn(outbound(client.clone(), actor.clone(), wake, withdrawals));
-    let inbound = tokio::spawn(inbound(client, actor.clone()));
+    let outbound = tokio::spawn(outbound(line.clone(), actor.clone(), wake, withdrawals));
+    let inbound = tokio::spawn(inbound(line, actor.clone()));
     let result = tokio::select! {
         () = stop => Ok(()),
         failed = ended => Err(failed.unwrap_or(NodeError::StoreFailed)),
@@ -183,6 +214,12 @@ async fn listen(addr: &str) -> Result<TcpListener, NodeError> {
     let listener = TcpListener::bind(addr).await.map_err(failed)?;
     tracing::info!("members reach this node on {}", listener.local_addr().map_err(failed)?);
     Ok(listener)
+}
+
+/// Says that the store in a folder was put back from a backup.
+pub fn mark_restored(dir: &Path) -> Result<(), NodeError> {
+    let _lock = lock(dir)?.ok_or_else(|| in_use(dir))?;
+    Node::open(dir)?.restored()
 }
 
 async fn control(listener: UnixListener, actor: Actor) {
@@ -222,16 +259,21 @@ async fn answer(mut stream: UnixStream, actor: Actor) -> std::io::Result<()> {
 }
 
 /// Carries what the node has queued to the hub: cosignatures, statements in order, frames together.
-async fn outbound(client: HubClient, actor: Actor, wake: Arc<Notify>, mut withdrawals: watch::Receiver<u64>) {
+async fn outbound(mut line: Line, actor: Actor, wake: Arc<Notify>, mut withdrawals: watch::Receiver<u64>) {
     let mut pause = Duration::from_millis(50);
     loop {
         tokio::select! {
             () = wake.notified() => {}
             () = tokio::time::sleep(Duration::from_millis(500)) => {}
         }
-        match flush(&client, &actor, &mut withdrawals).await {
+        let done = match line.redial(&actor).await {
+            Ok(()) => flush(&line.client, &actor, &mut withdrawals).await,
+            Err(e) => Err(e),
+        };
+        match done {
             Ok(()) => pause = Duration::from_millis(50),
             Err(e) => {
+                line.failures += 1;
                 tracing::warn!("the hub was not reached: {e}");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(5));
@@ -308,6 +350,12 @@ async fn flush(
                         under_way.remove(&row);
                         actor.ask(move |node| node.delivered(row)).await??;
                     }
+                    // What a hub finds unacceptable it will never take: signed with a key that has changed since.
+                    Some(Ok((row, Err(WireError::Refused { status: 422, error, .. })))) => {
+                        tracing::warn!("a frame was refused for good: {error}");
+                        under_way.remove(&row);
+                        actor.ask(move |node| node.delivered(row)).await??;
+                    }
                     Some(Ok((row, Err(e)))) => {
                         under_way.remove(&row);
                         failed = Some(e);
@@ -326,12 +374,17 @@ async fn flush(
 }
 
 /// Fetches what is new: entries, cosignatures, mail.
-async fn inbound(client: HubClient, actor: Actor) {
+async fn inbound(mut line: Line, actor: Actor) {
     let mut pause = Duration::from_millis(50);
     loop {
-        match fetch(&client, &actor).await {
+        let done = match line.redial(&actor).await {
+            Ok(()) => fetch(&line.client, &actor).await,
+            Err(e) => Err(e),
+        };
+        match done {
             Ok(()) => pause = Duration::from_millis(50),
             Err(e) => {
+                line.failures += 1;
                 tracing::warn!("sync: {}", e.public());
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(5));
@@ -344,11 +397,34 @@ async fn fetch(client: &HubClient, actor: &Actor) -> Result<(), NodeError> {
     let have = actor.ask(|node| node.have()).await??;
     let news = client.sync(have, Duration::from_secs(10)).await?;
     if let Some(note) = news.checkpoint {
-        if news.size > have.size {
+        if have.term > 0 && news.term > u64::from(have.term) {
+            // From what is in force here: above it this node may have mirrored another history than the one that stays.
+            let from = have.sealed;
+            let entries = client.entries(from, news.size).await?;
+            point("next term fetched, not followed", "");
+            actor.ask(move |node| node.turn(from, &note, &entries, now_ms())).await??;
+        } else if news.size < have.size && news.term.max(1) == u64::from(have.term) {
+            // This hub has less than it has signed: it is shown so, and falls silent if that holds.
+            let kept = actor.ask(|node| node.latest_note()).await??;
+            if let Some(note) = kept {
+                let _ = client.ahead(&note).await;
+            }
+            return Err(NodeError::Record("the hub has fewer entries than it has signed".into()));
+        } else if news.size > have.size {
             let entries = client.entries(have.size, news.size).await?;
             actor.ask(move |node| taken(node, &note, &entries)).await??;
         } else {
             actor.ask(move |node| shown(node, &note)).await??;
+        }
+    }
+    // What sealed changes of members, keys or hub comes first, in order, for who was away.
+    while let Some(after) = actor.ask(move |node| node.wants_seals(news.sealed)).await? {
+        let seals = client.seals(after).await?;
+        for note in seals {
+            actor.ask(move |node| node.sealed(&note, now_ms())).await??;
+        }
+        if actor.ask(|node| node.watermark()).await? <= after {
+            break;
         }
     }
     if let Some(note) = news.sealed_checkpoint {

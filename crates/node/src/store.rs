@@ -292,6 +292,27 @@ impl Store {
         Ok(())
     }
 
+    /// A store that another process may be writing, to be read alone.
+    pub fn read(path: &Path) -> Result<Store, NodeError> {
+        let db = Connection::open_with_flags(path, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        db.busy_timeout(std::time::Duration::from_secs(5))?;
+        Ok(Store::over(db))
+    }
+
+    /// What another hub has promised and relayed counts for nothing at the next: statements are handed in again, and
+    /// frames of these runs sent again, verbatim.
+    pub fn hand_in_again(&self, runs: &[(String, u32)]) -> Result<(), NodeError> {
+        self.outgoing.set(true);
+        self.run("update outbox set promised = 0, tried = 0", [])?;
+        for (study, run) in runs {
+            self.run(
+                "update sent set delivered = 0 where delivered = 1 and study = ?1 and run = ?2",
+                params![study, run],
+            )?;
+        }
+        self.set_mail_cursor(0)
+    }
+
     /// All entries in order.
     pub fn entries(&self) -> Result<Vec<Vec<u8>>, NodeError> {
         let mut query = self.db.prepare("select bytes from entries order by idx")?;

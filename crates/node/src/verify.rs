@@ -393,16 +393,22 @@ impl Node {
             return Err(NodeError::Input("nothing is in force yet".into()));
         };
         let entries: Vec<Vec<u8>> = self.member.log.in_force(evidence).iter().map(Entry::to_bytes).collect();
-        let bundle = Bundle::export(
+        let mut bundle = Bundle::export(
             study,
             entries,
             evidence.checkpoint(),
             self.evidence_blobs()?,
             self.me(),
             now,
-            &self.keys.sign(),
+            &self.my_sign(),
         )
         .map_err(|e| NodeError::Record(e.to_string()))?;
+        // Whoever checks it needs the quorums that sealed each change of members, keys or hub.
+        let seals = self.member.seals.range(..evidence.size()).map(|(_, note)| note.clone());
+        bundle.seals = seals.collect();
+        if !bundle.seals.is_empty() {
+            bundle.sign(&self.my_sign()).map_err(|e| NodeError::Record(e.to_string()))?;
+        }
         let bytes = bundle.write().map_err(|e| NodeError::Record(e.to_string()))?;
         std::fs::write(out, &bytes).map_err(|e| NodeError::io(out, e))?;
         let text = format!("{}: {} bytes, {} entries", out.display(), bytes.len(), evidence.size());

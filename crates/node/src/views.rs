@@ -97,6 +97,14 @@ impl Node {
             Command::BundleExport { study, out } => self.bundle_export(&study, Path::new(&out), now),
             Command::EvidenceList => self.evidence_list(),
             Command::EvidenceExport { id, out } => self.evidence_export(&id, Path::new(&out)),
+            Command::SignOff { next, instead } => self.sign_off(&next, instead),
+            Command::Follow { next } => self.follow(&next),
+            Command::MemberList => self.member_list(),
+            Command::MemberPropose { change } => self.member_propose(&change, now),
+            Command::MemberAccept { id } => self.member_accept(&id, now),
+            Command::MemberLeave => self.member_leave(now),
+            Command::KeyRotate(rotation) => self.key_rotate(&rotation, now),
+            Command::KeyReaffirm { entries } => self.key_reaffirm(entries, now),
             Command::Egress { since } => self.egress_report(since),
             Command::Stop => {
                 let id = self.stop(now)?;
@@ -121,10 +129,10 @@ impl Node {
             "in_force": self.state.in_force(), "unsigned": unsigned, "size": self.size(), "watermark": self.watermark(),
             "watermark_age_ms": age, "state": digest.to_string(), "stopped": self.stopped, "halted": self.member.halted,
             "paused": self.paused, "evidence": evidence,
-            "quorum": self.member.log.roster().quorum(), "members": self.charter.members.len(),
+            "quorum": self.member.log.roster().quorum(), "members": self.agreed().members.len(),
             "attested": self.state.attested().map(|(size, root)| json!({ "size": size, "root": root.to_string() })),
             "unverified_below": self.attesting.unverified_below(),
-            "hub": self.config.hub, "proxy": self.config.proxy.as_ref().map(ToString::to_string),
+            "hub": self.hub().ok().map(|(address, _)| address), "standing": self.standing(), "proxy": self.config.proxy.as_ref().map(ToString::to_string),
         });
         if let (Some(data), serde_json::Value::Object(peers)) = (data.as_object_mut(), peers) {
             data.extend(peers);
@@ -143,7 +151,7 @@ impl Node {
             self.watermark(),
             age / 1000,
             self.member.log.roster().quorum(),
-            self.charter.members.len(),
+            self.agreed().members.len(),
             digest,
         );
         if let (Some(hub), Some(proxy)) = (&self.config.hub, &self.config.proxy) {
@@ -156,6 +164,7 @@ impl Node {
             let _ = writeln!(text, "  FROM A SNAPSHOT, record not yet verified below {size}: nothing runs");
         }
         text.push_str(&watch);
+        text.push_str(&self.standing_words());
         if self.stopped {
             let _ = writeln!(text, "  STOPPED by its operator");
         }
@@ -209,7 +218,7 @@ impl Node {
 
     fn policy_confirm(&mut self, seat: &str, now: i64) -> Result<Reply, NodeError> {
         let me = self.me().to_string();
-        if !self.charter.has_seat(&me, seat, SeatRole::Counsel) {
+        if !self.agreed().has_seat(&me, seat, SeatRole::Counsel) {
             return Err(NodeError::Input(format!(
                 "found seat `{seat}`, expected a counsel seat of `{me}` in the charter"
             )));
@@ -685,6 +694,9 @@ impl Node {
             let s = entry.signed.statement();
             let status = match self.state.statuses.get(index) {
                 None => "pending".to_string(),
+                Some(Status::Valid) if self.is_contested(&s.issuer, index as u64) => {
+                    "in force, contested".to_string()
+                }
                 Some(Status::Valid) => "in force".to_string(),
                 Some(Status::Void(why)) => format!("void: {why}"),
             };
@@ -709,11 +721,17 @@ impl Node {
         };
         let value: serde_json::Value = serde_json::from_slice(entry.signed.bytes()).unwrap_or_default();
         let pretty = serde_json::to_string_pretty(&value).unwrap_or_default();
-        let text =
+        let contested = self.is_contested(&entry.signed.statement().issuer, index);
+        let mut text =
             format!("entry {index}, stamped {}, statement {}\n{pretty}\n", entry.time, entry.signed.id());
+        if contested {
+            text.push_str(
+                "CONTESTED: said with a key that may have been another's; its issuer has not stood by it\n",
+            );
+        }
         Ok(Reply::yes(
             text,
-            json!({ "index": index, "time": entry.time, "id": entry.signed.id().to_string(), "statement": value }),
+            json!({ "contested": contested, "index": index, "time": entry.time, "id": entry.signed.id().to_string(), "statement": value }),
         ))
     }
 }

@@ -408,7 +408,14 @@ impl Member {
         Ok(cut)
     }
 
-    fn check_turn(&mut self, note: &str, leaves: &[Vec<u8>], now: i64, from: u64, term: u32) -> Result<(), Refused> {
+    fn check_turn(
+        &mut self,
+        note: &str,
+        leaves: &[Vec<u8>],
+        now: i64,
+        from: u64,
+        term: u32,
+    ) -> Result<(), Refused> {
         let in_force = self.watermark();
         let undone = from < in_force;
         if undone {
@@ -485,7 +492,9 @@ impl Member {
             && self.cosigned.is_none_or(|c| (c.term, c.size) < (term, size))
         {
             // It may have cosigned that, so a sign-off claims it: too much is safe, too little is not.
-            shelf.keep_note(COSIGNED, &format!("{size} {root} {term}\n{claim}")).map_err(MemberError::Shelf)?;
+            shelf
+                .keep_note(COSIGNED, &format!("{size} {root} {term}\n{claim}"))
+                .map_err(MemberError::Shelf)?;
             (self.cosigned, self.claim) = (Some(Cosigned { size, root, term }), Some(claim));
         }
         shelf.keep_note(RESTORED, "").map_err(MemberError::Shelf)?;
@@ -498,7 +507,11 @@ impl Member {
     ///
     /// # Errors
     /// When it could not be kept.
-    pub fn remember<S: Shelf>(&mut self, sign_off: &[u8], shelf: &mut S) -> Result<bool, MemberError<S::Error>> {
+    pub fn remember<S: Shelf>(
+        &mut self,
+        sign_off: &[u8],
+        shelf: &mut S,
+    ) -> Result<bool, MemberError<S::Error>> {
         let Ok(claim) = Claim::read(sign_off, self.log.roster()) else { return Ok(false) };
         if claim.issuer != self.party {
             return Ok(false);
@@ -551,10 +564,11 @@ fn opens(leaf: &[u8]) -> bool {
     Entry::from_bytes(leaf).is_ok_and(|e| e.signed.statement().r#type == OPEN)
 }
 
-/// Size, root and term on the first line, then the checkpoint as the hub signed it. Notes of before there were terms
-/// have neither.
-fn read_cosigned(text: &str) -> Option<(Cosigned, Option<String>)> {
-    let (line, claim) = text.split_once('\n').map_or((text, None), |(line, note)| (line, Some(note.to_owned())));
+/// Reads the note [`COSIGNED`]: size, root and term on the first line, then the checkpoint as the hub signed it. Notes
+/// of before there were terms have neither.
+pub fn read_cosigned(text: &str) -> Option<(Cosigned, Option<String>)> {
+    let (line, claim) =
+        text.split_once('\n').map_or((text, None), |(line, note)| (line, Some(note.to_owned())));
     let mut words = line.split(' ');
     let (size, root) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
     let term = words.next().map_or(Some(1), |t| t.parse().ok())?;

@@ -10,6 +10,8 @@
 //! | `GET /v1/blob/<digest>` | | bytes |
 //! | `POST /v1/mail` | a frame, verbatim | [`Posted`] |
 //! | `GET /v1/mail?after=` | | frames for the caller, [`pack_mail`]ed; those up to `after` are deleted |
+//! | `GET /v1/seals?after=` | | notes that sealed a change of members, keys or hub, above a size, [`pack`]ed |
+//! | `POST /v1/ahead` | a checkpoint as this hub signed it | `{}`; a hub whose store went back stops |
 //! | `GET /checkpoint` | | latest signed note |
 //! | `GET /tile/...` | | C2SP tlog-tiles |
 //!
@@ -32,6 +34,10 @@ pub const COSIGN: &str = "/v1/cosign";
 pub const BLOB: &str = "/v1/blob";
 /// Path of the mailbox.
 pub const MAIL: &str = "/v1/mail";
+/// Path of the checkpoints that sealed a change of members, keys or hub.
+pub const SEALS: &str = "/v1/seals";
+/// Path of the proof that this hub has signed more than it has.
+pub const AHEAD: &str = "/v1/ahead";
 /// Path of the latest checkpoint, C2SP tlog-tiles.
 pub const CHECKPOINT: &str = "/checkpoint";
 
@@ -60,12 +66,15 @@ pub struct Have {
     pub sealed: u64,
     /// sequence number of the last frame that it has stored
     pub mail: u64,
+    /// the term that its copy of the record is in; 0 if it does not say
+    pub term: u32,
 }
 
 impl Have {
     /// The query of a sync that waits at most `wait` ms.
     pub fn query(&self, wait: u64) -> String {
-        format!("size={}&sealed={}&mail={}&wait={wait}", self.size, self.sealed, self.mail)
+        let Have { size, sealed, mail, term } = self;
+        format!("size={size}&sealed={sealed}&mail={mail}&term={term}&wait={wait}")
     }
 }
 
@@ -83,6 +92,16 @@ pub struct Sync {
     pub sealed_checkpoint: Option<String>,
     /// sequence number of the latest frame for the caller; 0 if none
     pub mail: u64,
+    /// the term that this hub serves, if another hub served before it; else 0
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub term: u64,
+    /// index of the entry that began that term; what a caller has from there on and was not in force is void
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub base: u64,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// A member's cosignature of a checkpoint.

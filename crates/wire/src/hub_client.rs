@@ -80,6 +80,21 @@ impl HubClient {
         Ok(entries)
     }
 
+    /// The checkpoints above `after` entries that sealed a change of members, keys or hub, in order; perhaps not all
+    /// at once.
+    pub async fn seals(&self, after: u64) -> Result<Vec<String>, WireError> {
+        let answer = self.client.get(&format!("{}?after={after}", api::SEALS), 2 * api::MAX_BATCH).await?;
+        let notes = api::unpack(&answer).ok_or_else(|| self.malformed(api::SEALS, "not packed notes"))?;
+        let notes: Result<Vec<String>, _> = notes.into_iter().map(String::from_utf8).collect();
+        notes.map_err(|_| self.malformed(api::SEALS, "not UTF-8"))
+    }
+
+    /// Shows the hub a checkpoint of its own that it does not have.
+    pub async fn ahead(&self, note: &str) -> Result<(), WireError> {
+        self.client.post(api::AHEAD, note.as_bytes().to_vec(), api::MAX_ANSWER).await?;
+        Ok(())
+    }
+
     /// Hands in this member's cosignature line for the checkpoint of `size`.
     pub async fn cosign(&self, size: u64, line: &str) -> Result<(), WireError> {
         let message = Cosign { size, line: line.to_owned() };

@@ -82,3 +82,32 @@ fn a_stranger_is_told_nothing_once_there_is_a_charter() {
     assert_eq!(desk.cosign(&peers[0], &wrong, at(9)).unwrap_err().status, 400);
     assert!(desk.has_news(&peers[0], &Have::default()));
 }
+
+#[test]
+fn a_hub_whose_store_went_back_is_shown_so_by_a_member_and_enters_nothing_more_after_a_restart_either() {
+    let members = pair();
+    let (mut desk, peers) = agreed(&members);
+    desk.tick(at(5));
+    let old = desk.books().copy().unwrap();
+    desk.submit(&peers[0], &members[0].note("a").to_bytes(), at(100)).unwrap();
+    desk.tick(at(200));
+    let ahead = desk.sync(&peers[0], at(201)).unwrap().checkpoint.unwrap();
+    // Of a hub that has all that it signed it shows nothing, and a note by another key shows nothing either.
+    assert_eq!(desk.ahead(&peers[0], &ahead, at(202)).unwrap_err().status, 422);
+
+    let mut desk = old.wake(at(300)).unwrap();
+    let root = Digest::of(b"made up");
+    let forged =
+        record::Checkpoint::new("comity/stroke", 99, root).unwrap().sign(&members[1].key(0)).to_note();
+    assert_eq!(desk.ahead(&peers[1], &forged, at(301)).unwrap_err().status, 422);
+    desk.submit(&peers[1], &members[1].note("b").to_bytes(), at(302)).unwrap();
+    desk.tick(at(303));
+    // Now it has as many entries as it signed, and others: that shows it as well.
+    desk.ahead(&peers[0], &ahead, at(304)).unwrap();
+    let refused = desk.submit(&peers[1], &members[1].note("c").to_bytes(), at(305)).unwrap_err();
+    assert_eq!(refused.status, 503);
+    assert!(refused.error.contains("this hub's store is behind what members have"), "{}", refused.error);
+    desk.tick(at(5_000));
+    let mut desk = desk.fall().wake(at(6_000)).unwrap();
+    assert_eq!(desk.submit(&peers[1], &members[1].note("c").to_bytes(), at(6_001)).unwrap_err().status, 503);
+}

@@ -152,10 +152,12 @@ impl Setup {
                 peer_listen: None,
                 proxy: None,
             };
-            text.push_str(&node::config::init(&dir.path().join(id), &config).unwrap());
-            if self.answering.contains(id) {
-                text.push_str("endpoint = \"127.0.0.1:9\"\n");
-            }
+            let next_key = Some(dir.path().join(format!("{id}.next")));
+            let endpoint = self.answering.contains(id).then(|| "127.0.0.1:9".to_owned());
+            let extras = node::config::Extras { next_key, endpoint, ..Default::default() };
+            text.push_str(&node::config::init_with(&dir.path().join(id), &config, &extras).unwrap());
+            std::fs::rename(dir.path().join(format!("{id}.next")), dir.path().join(id).join("next.key"))
+                .unwrap();
             text.push('\n');
         }
         text.push_str(&self.instruments);
@@ -474,12 +476,67 @@ impl House {
             if self.told.get(&id) == Some(&note) {
                 continue;
             }
+            self.show_seals(&id, &note);
             let result = self.nodes.get_mut(&id).unwrap().sealed(&note, now);
             self.note_error(&id, result);
             self.told.insert(id, note.clone());
             moved = true;
         }
         moved
+    }
+
+    /// Shows a member what sealed changes that it does not know to be sealed.
+    fn show_seals(&mut self, id: &str, note: &str) {
+        let size = record::SignedCheckpoint::parse(note).unwrap().checkpoint().size();
+        let now = self.now;
+        if let Some(after) = self.node(id).wants_seals(size) {
+            let seals: Vec<String> = self.hub.seals.range(after + 1..).map(|(_, n)| n.clone()).collect();
+            for seal in seals {
+                let result = self.nodes.get_mut(id).unwrap().sealed(&seal, now);
+                self.note_error(id, result);
+            }
+        }
+    }
+
+    /// The hub is gone with all of its mailboxes, and a second one takes over from `gb`'s mirror with these sign-offs.
+    /// Gives the base.
+    pub fn pass_on(&mut self, signing: &[String]) -> u64 {
+        let public = |n: u8| record::SecretKey::from_seed([n; 32]).public();
+        let (operator, jurisdiction) = ("Second relay (fictitious)".to_string(), "NL".to_string());
+        let hub = record::HubInfo { operator, jurisdiction, key: public(9), tls: public(10) };
+        let next = node::term::Next { federation: "house".into(), hub, address: "127.0.0.1:2".into() };
+        let mut signoffs = Vec::new();
+        for id in signing {
+            let reply = self.must(id, Command::SignOff { next: next.clone(), instead: false });
+            signoffs.push(reply.data["statement"].as_str().unwrap().as_bytes().to_vec());
+        }
+        self.node("gb").flush().unwrap();
+        let folder = node::term::Folder::open(&self.folder("gb")).unwrap();
+        let begun = folder.begin(&signoffs).unwrap();
+        let base = begun.opening.base;
+        let mut second = Hub::default();
+        second.second = true;
+        folder.entries[..base as usize].iter().for_each(|entry| second.enter(entry));
+        second.enter(&Entry::new(self.now, begun.statement).to_bytes());
+        self.hub = second;
+        self.read.clear();
+        self.told.clear();
+        let (note, entries, now) = (self.hub.note(), self.hub.entries[base as usize..].to_vec(), self.now);
+        for id in self.reachable() {
+            let result = self.nodes.get_mut(&id).unwrap().turn(base, &note, &entries, now);
+            self.note_error(&id, result);
+        }
+        base
+    }
+
+    /// Opens the node in a folder, of somebody who comes later.
+    pub fn comes(&mut self, id: &str) {
+        let text = std::fs::read_to_string(self.folder("gb").join("charter.toml")).unwrap();
+        std::fs::write(self.folder(id).join("charter.toml"), text).unwrap();
+        let mut config = Config::read(&self.folder(id)).unwrap();
+        config.hub = Some("127.0.0.1:1".into());
+        config.write(&self.folder(id)).unwrap();
+        self.nodes.insert(id.to_string(), Node::open(&self.folder(id)).unwrap());
     }
 
     /// Has everyone cosign the present size again, so that the watermark is young; no clock ticks.

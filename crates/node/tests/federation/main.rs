@@ -5,8 +5,10 @@
 mod aggregator;
 mod attested;
 mod canaries;
+mod changes;
 mod closed;
 mod collector;
+mod handover;
 mod house;
 mod hub;
 mod liars;
@@ -18,5 +20,6 @@ mod pooled;
 mod record_and_state;
 mod relay;
 mod requester;
+mod restored;
 mod right;
 mod stops;

@@ -3,6 +3,7 @@
 
 mod bundles;
 mod canonical;
+mod changes;
 mod cosigners;
 mod evidence;
 mod federation;
@@ -11,9 +12,9 @@ mod golden;
 mod handover;
 mod hostile;
 mod logs;
+mod members;
 mod proofs;
 mod receipts;
-mod members;
 mod rosters;
 mod sim;
 mod storms;

@@ -516,8 +516,11 @@ impl Actor {
         if size > self.member().log.size() || size < self.member().watermark() {
             return Ok(());
         }
-        let known =
-            self.member().in_force.as_ref().is_some_and(|e| e.size() == size && !self.rereads.is_multiple_of(8));
+        let known = self
+            .member()
+            .in_force
+            .as_ref()
+            .is_some_and(|e| e.size() == size && !self.rereads.is_multiple_of(8));
         self.rereads += 1;
         if known {
             return Ok(());
