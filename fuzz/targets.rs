@@ -93,7 +93,7 @@ pub fn checkpoint(data: &[u8]) -> bool {
     let roster = roster();
     let counted = signed.cosigners(&roster);
     assert!(counted.iter().all(|name| roster.members.contains_key(name)));
-    let _ = record::log::watermark(&tree(), &signed, &roster);
+    let _ = record::log::watermark(&tree(), &signed, &roster, 0);
     true
 }
 
@@ -567,7 +567,9 @@ pub fn note() -> SignedCheckpoint {
     let mut signed = checkpoint.sign(&key(1));
     for (party, seed) in [("gb", 11), ("it", 21)] {
         let (line, _) = log.cosign(&signed, party, &key(seed), NOW + 9000, None).expect("cosigned");
-        signed.add(line, log.roster()).expect("a member's");
+        for line in line {
+            signed.add(line, log.roster()).expect("a member's");
+        }
     }
     signed
 }

@@ -116,6 +116,7 @@ fn main() {
             jurisdiction: id.to_uppercase(),
             control: format!("unit-{id}"),
             hub: Some(through),
+            peer_listen: None,
             proxy: None,
         };
         charter.push_str(&node::config::init(&dir.path().join(id), &config).unwrap());

@@ -92,7 +92,7 @@ fn wire_seeds() {
     let cosign = canon::to_bytes(&Cosign { size: 4, line }).unwrap();
     put("messages", "cosign", after(b'c', &cosign));
     let sync =
-        Sync { size: 4, checkpoint: Some(note.to_note()), sealed: 3, sealed_checkpoint: None, mail: 2 };
+        Sync { size: 4, checkpoint: Some(note.to_note()), sealed: 3, sealed_checkpoint: None, mail: 2, term: 0, base: 0 };
     put("messages", "sync", after(b's', &canon::to_bytes(&sync).unwrap()));
     put("messages", "posted", after(b'p', &canon::to_bytes(&Posted { id }).unwrap()));
     put("messages", "stored", after(b'b', &canon::to_bytes(&Stored { digest: id }).unwrap()));

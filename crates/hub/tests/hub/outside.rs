@@ -27,7 +27,7 @@ pub async fn seal(served: &Served, members: &mut [Member]) -> u64 {
     loop {
         let sync: Sync = soon(clients[0].sync(Have::default(), SOON)).await.unwrap();
         if sync.size < served.hub.size() {
-            soon(clients[0].sync(Have { size: sync.size, sealed: u64::MAX, mail: u64::MAX }, SOON))
+            soon(clients[0].sync(Have { size: sync.size, sealed: u64::MAX, mail: u64::MAX, term: 0 }, SOON))
                 .await
                 .unwrap();
             continue;

@@ -149,7 +149,7 @@ fn key(seed: u8) -> SecretKey {
 async fn latest(served: &Served, member: &Member) -> SignedCheckpoint {
     let mut sync = wire::api::Sync::default();
     while sync.size < served.hub.size() {
-        let have = wire::api::Have { size: sync.size, sealed: u64::MAX, mail: u64::MAX };
+        let have = wire::api::Have { size: sync.size, sealed: u64::MAX, mail: u64::MAX, term: 0 };
         sync = soon(member.client(served).sync(have, SOON)).await.unwrap();
     }
     let note = member.client(served).checkpoint().await.unwrap().unwrap();

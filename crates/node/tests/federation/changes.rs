@@ -28,6 +28,7 @@ fn init(house: &House, id: &str) {
         jurisdiction: id.to_uppercase(),
         control: format!("{id}, own premises"),
         hub: None,
+        peer_listen: None,
         proxy: None,
     };
     node::config::init(&house.folder(id), &config).unwrap();
