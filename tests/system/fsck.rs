@@ -88,7 +88,8 @@ fn a_rebuild_that_cannot_reach_what_was_cosigned_is_refused_and_changes_nothing(
     let (_dir, folders) = copies(&["gb", "it"]);
     let (gb, it) = (&folders[0], folders[1].display().to_string());
     let sound = cosigned(gb);
-    let (size, root) = sound.split_once(' ').unwrap();
+    let words: Vec<&str> = sound.lines().next().unwrap().split(' ').collect();
+    let (size, root) = (words[0], words[1]);
     let more = format!("{} {root}", size.parse::<u64>().unwrap() + 3);
     let other = format!("{size} {}", "ab".repeat(32));
     for (note, words) in [(more, "a fork must be looked at"), (other, "two histories")] {

@@ -49,7 +49,7 @@ impl State {
         let result = match self.charter {
             None => self.fold(index, entry),
             // The roster judges for itself what changes it: new keys are not signed with the old ones.
-            Some(_) if Roster::reads(&entry.signed.statement().r#type) => self.fold(index, entry),
+            Some(_) if changes_roster(&entry.signed.statement().r#type) => self.fold(index, entry),
             Some(_) => match self.roster.authenticate(&entry.signed) {
                 Err(why) => void(why.code()),
                 Ok(()) if self.seen.contains(&id) => void("repeated statement"),
@@ -76,7 +76,7 @@ impl State {
         match statement.r#type.as_str() {
             CharterPropose::TYPE => return self.charter_propose(index, entry),
             CharterSign::TYPE => return self.charter_sign(index, entry),
-            kind if Roster::reads(kind) => return self.roster_change(index, entry),
+            kind if changes_roster(kind) => return self.roster_change(index, entry),
             _ => {}
         }
         if !self.in_force() {
@@ -815,6 +815,11 @@ impl State {
         }
         Ok(())
     }
+}
+
+/// Whether a statement of this type changes the roster of a charter that was proposed.
+fn changes_roster(kind: &str) -> bool {
+    Roster::reads(kind) && kind != CharterPropose::TYPE && kind != CharterSign::TYPE
 }
 
 /// The members among a study's recipients, in its order.

@@ -64,7 +64,7 @@ pub(crate) fn count(
     message: Cosign,
     cosignature: Cosignature,
 ) -> Result<Counting, Refusal> {
-    let name = cosignature.name().to_owned();
+    let slot = cosignature.slot();
     let counted = state.count(message.size, cosignature).map_err(|e| {
         Refusal::new(
             422,
@@ -76,12 +76,7 @@ pub(crate) fn count(
     match counted {
         Counted::Kept { sealed, change } => {
             let seal = change.map(|note| Order::Seal { size: message.size, note });
-            // A member may have a line of each of several keys.
-            let name = format!(
-                "{name} {}",
-                message.line.rsplit(' ').next().and_then(|l| l.get(..6)).unwrap_or_default()
-            );
-            let line = Order::Cosignature { size: message.size, name, line: message.line };
+            let line = Order::Cosignature { size: message.size, name: slot, line: message.line };
             Ok(Counting { keep: seal.into_iter().chain([line]).collect(), sealed })
         }
         Counted::Old => Ok(Counting::default()),

@@ -299,9 +299,8 @@ fn refill(dir: &Path, before: &Report, cut: u64, from: &mut dyn Copy) -> Result<
 /// Keeps the cosignatures of a checkpoint in force, in the place of damaged ones.
 fn cosignatures(tx: &Connection, checkpoint: &SignedCheckpoint) -> Result<(), HubError> {
     let size = checkpoint.checkpoint().size();
-    for line in checkpoint.to_note().lines().skip(5) {
-        let name = line.split(' ').nth(1).unwrap_or("");
-        store::put_cosignature(tx, size, name, &format!("{line}\n"))?;
+    for line in checkpoint.lines() {
+        store::put_cosignature(tx, size, &line.slot(), &line.to_line())?;
     }
     Ok(())
 }

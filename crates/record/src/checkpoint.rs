@@ -299,6 +299,13 @@ impl Cosignature {
         note_line(&self.name, self.id, &payload)
     }
 
+    /// What it is kept under: its name and the beginning of its key's id, since a cosigner may have a line of each of
+    /// several keys.
+    pub fn slot(&self) -> String {
+        let line = self.to_line();
+        format!("{} {}", self.name, line.rsplit(' ').next().and_then(|l| l.get(..6)).unwrap_or_default())
+    }
+
     /// Reads a signature line, with its newline.
     ///
     /// # Errors

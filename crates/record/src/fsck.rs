@@ -440,7 +440,7 @@ impl Scan {
         for (size, name, line) in std::mem::take(&mut self.kept.cosignatures) {
             self.checked += 1;
             let cosignature = match Cosignature::from_line(&line) {
-                Ok(cosignature) if cosignature.name() == name => cosignature,
+                Ok(cosignature) if cosignature.name() == name || cosignature.slot() == name => cosignature,
                 _ => {
                     failing.push((size, name, Fault::Malformed("the line of a cosignature by that name")));
                     continue;

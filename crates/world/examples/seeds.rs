@@ -91,8 +91,15 @@ fn wire_seeds() {
     let line = note.to_note().split_inclusive('\n').nth(5).unwrap().to_owned();
     let cosign = canon::to_bytes(&Cosign { size: 4, line }).unwrap();
     put("messages", "cosign", after(b'c', &cosign));
-    let sync =
-        Sync { size: 4, checkpoint: Some(note.to_note()), sealed: 3, sealed_checkpoint: None, mail: 2, term: 0, base: 0 };
+    let sync = Sync {
+        size: 4,
+        checkpoint: Some(note.to_note()),
+        sealed: 3,
+        sealed_checkpoint: None,
+        mail: 2,
+        term: 0,
+        base: 0,
+    };
     put("messages", "sync", after(b's', &canon::to_bytes(&sync).unwrap()));
     put("messages", "posted", after(b'p', &canon::to_bytes(&Posted { id }).unwrap()));
     put("messages", "stored", after(b'b', &canon::to_bytes(&Stored { digest: id }).unwrap()));
