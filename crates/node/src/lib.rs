@@ -20,6 +20,7 @@ pub mod fsck;
 pub mod gather;
 pub mod keys;
 pub mod mirror;
+pub mod notes;
 pub mod peers;
 pub mod runner;
 pub mod service;
