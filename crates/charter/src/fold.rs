@@ -216,14 +216,15 @@ impl State {
             }
             // The document under which it joined. One that this room cannot read makes a member without seats: it
             // counts for checkpoints and can do nothing.
-            let joined = self.roster.proposals.values().filter(|p| p.done == Some(keys.since)).find_map(|p| {
-                match &p.change {
+            let joined =
+                self.roster.proposals.values().filter(|p| p.done == Some(keys.since)).find_map(|p| match &p
+                    .change
+                {
                     record::Change::Join { member, .. } if p.change.about().as_ref() == Some(id) => {
                         record::canon::from_value::<crate::document::Member>(member.clone()).ok()
                     }
                     _ => None,
-                }
-            });
+                });
             let Some(joined) = joined else { continue };
             charter.members.push(joined);
             if charter.check("charter", "").is_err() {
@@ -267,8 +268,13 @@ impl State {
     fn stand_by(&mut self, member: &str) {
         for study in self.studies.values_mut() {
             let again = study.votes.get(member).is_some_and(|v| {
-                let contested = |c: &&record::roster::Compromise| c.member == member && v.revoked == Some(c.until);
-                self.roster.compromises.iter().find(contested).is_some_and(|c| c.reaffirmed.contains(&v.index))
+                let contested =
+                    |c: &&record::roster::Compromise| c.member == member && v.revoked == Some(c.until);
+                self.roster
+                    .compromises
+                    .iter()
+                    .find(contested)
+                    .is_some_and(|c| c.reaffirmed.contains(&v.index))
                     && !self.roster.contested(member, v.index)
             });
             if again && let Some(vote) = Arc::make_mut(study).votes.get_mut(member) {

@@ -297,7 +297,11 @@ impl RosterValue {
     /// under `roster-changes`.
     fn roster(self, charter: Option<&Charter>) -> Result<Roster, String> {
         let Some(charter) = charter else {
-            return if self.members.is_empty() { Ok(Roster::new()) } else { Err("`roster` without a charter".into()) };
+            return if self.members.is_empty() {
+                Ok(Roster::new())
+            } else {
+                Err("`roster` without a charter".into())
+            };
         };
         let document = canon::to_value(charter).map_err(|e| e.to_string())?;
         let mut roster = Roster::of_charter(&document).map_err(|e| e.to_string())?;

@@ -116,8 +116,11 @@ impl Node {
                 "this node began from a snapshot and has not verified the record below {size} yet; wait for that"
             )));
         }
-        let evidence =
-            self.member.in_force.as_ref().ok_or_else(|| NodeError::Input("nothing is in force yet".into()))?;
+        let evidence = self
+            .member
+            .in_force
+            .as_ref()
+            .ok_or_else(|| NodeError::Input("nothing is in force yet".into()))?;
         Ok(Source {
             state: &self.state,
             entries: self.member.log.in_force(evidence),

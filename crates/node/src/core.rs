@@ -169,7 +169,10 @@ impl Node {
 
     /// When a quorum had cosigned it, milliseconds by the cosigners' clocks.
     pub(crate) fn watermark_time(&self) -> i64 {
-        self.member.in_force.as_ref().map_or(0, |f| i64::try_from(f.attested_at()).unwrap_or(0).saturating_mul(1000))
+        self.member
+            .in_force
+            .as_ref()
+            .map_or(0, |f| i64::try_from(f.attested_at()).unwrap_or(0).saturating_mul(1000))
     }
 
     /// Entries mirrored, in force or not.
@@ -345,7 +348,11 @@ impl Node {
     /// Whether a statement is in the mirrored record and not in force yet: it need not be said again.
     fn is_pending(&self, id: &str) -> bool {
         let above = usize::try_from(self.state.size).unwrap_or(usize::MAX);
-        self.member.log.entries().get(above..).is_some_and(|new| new.iter().any(|e| e.signed.id().to_string() == id))
+        self.member
+            .log
+            .entries()
+            .get(above..)
+            .is_some_and(|new| new.iter().any(|e| e.signed.id().to_string() == id))
     }
 
     /// Keeps something wrong that another party sent.

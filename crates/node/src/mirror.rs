@@ -51,14 +51,20 @@ impl Node {
     pub(crate) fn load(&mut self) -> Result<(), NodeError> {
         let broken = |e: Refused| NodeError::Record(format!("this node's own copy is damaged: {e}"));
         let mut notes = BTreeMap::new();
-        for name in [record::member::COSIGNED, record::member::IN_FORCE, record::member::SIGNED_OFF, record::member::RESTORED] {
+        for name in [
+            record::member::COSIGNED,
+            record::member::IN_FORCE,
+            record::member::SIGNED_OFF,
+            record::member::RESTORED,
+        ] {
             if let Some(text) = self.store.meta_text(name)? {
                 notes.insert(name.to_owned(), text);
             }
         }
         notes.extend(self.store.meta_texts(record::member::SEAL)?);
         let me = self.me().to_owned();
-        self.member = Member::wake(&me, self.charter_digest, self.store.entries()?, &notes).map_err(broken)?;
+        self.member =
+            Member::wake(&me, self.charter_digest, self.store.entries()?, &notes).map_err(broken)?;
         self.fold()
     }
 
@@ -95,7 +101,8 @@ impl Node {
 
     /// What is in the record is not handed in any more.
     fn recorded(&mut self, first: u64) -> Result<(), NodeError> {
-        let new = self.member.log.entries().get(usize::try_from(first).unwrap_or(usize::MAX)..).unwrap_or(&[]);
+        let new =
+            self.member.log.entries().get(usize::try_from(first).unwrap_or(usize::MAX)..).unwrap_or(&[]);
         let ids: Vec<String> = new.iter().map(|e: &Entry| e.signed.id().to_string()).collect();
         for id in ids {
             self.point_of(&id, "recorded, not noted");

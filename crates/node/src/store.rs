@@ -263,8 +263,9 @@ impl Store {
 
     /// All values as text whose names begin so.
     pub fn meta_texts(&self, prefix: &str) -> Result<Vec<(String, String)>, NodeError> {
-        let mut query =
-            self.db.prepare("select key, cast(value as text) from meta where substr(key, 1, length(?1)) = ?1")?;
+        let mut query = self
+            .db
+            .prepare("select key, cast(value as text) from meta where substr(key, 1, length(?1)) = ?1")?;
         let rows = query.query_map([prefix], |r| Ok((r.get(0)?, r.get(1)?)))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }

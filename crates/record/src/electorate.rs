@@ -157,7 +157,8 @@ impl Electorate {
     pub fn decides(&self, accepted: &BTreeSet<String>, about: Option<&str>) -> bool {
         let is_about = |name: &&String| Some(name.as_str()) == about;
         let others = self.operators(self.members.keys().filter(|n| !is_about(n)));
-        let need = quorum(self.member_organisations(), self.f.min(self.member_organisations().max(1) - 1)).min(others);
+        let need = quorum(self.member_organisations(), self.f.min(self.member_organisations().max(1) - 1))
+            .min(others);
         let have = self.operators(accepted.iter().filter(|n| self.members.contains_key(*n) && !is_about(n)));
         need > 0 && have >= need
     }

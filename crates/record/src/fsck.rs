@@ -390,7 +390,10 @@ impl Scan {
         if let Some(cosigned) = self.kept.cosigned
             && cosigned.size <= have
             && cosigned.size <= first
-            && self.roster_at(cosigned.size).electorate_at(cosigned.size).is_none_or(|e| e.term == cosigned.term)
+            && self
+                .roster_at(cosigned.size)
+                .electorate_at(cosigned.size)
+                .is_none_or(|e| e.term == cosigned.term)
             && self.tree.root_at(cosigned.size) != Ok(cosigned.root)
         {
             let fault = Fault::Root { size: cosigned.size };

@@ -88,10 +88,14 @@ impl PublicKey {
     /// When they are no point, a point of small order, or an encoding other than the canonical one.
     pub fn from_bytes(bytes: [u8; 32]) -> Result<Self, KeyError> {
         let refused = || KeyError::PublicKey { found: hex::encode(bytes) };
+        if verified::is_key(&bytes) {
+            return Ok(PublicKey(bytes));
+        }
         let key = VerifyingKey::from_bytes(&bytes).map_err(|_| refused())?;
         if key.is_weak() || !canonical_y(&bytes) {
             return Err(refused());
         }
+        verified::insert_key(bytes);
         Ok(PublicKey(bytes))
     }
 
@@ -119,7 +123,7 @@ impl PublicKey {
     }
 }
 
-/// From now on this process verifies no signature twice: key, bytes and signature decide alone whether it holds. For
+/// From now on this process verifies no signature and no key twice: key, bytes and signature decide alone whether it holds. For
 /// simulated worlds, where many members in one process check the same statements; a member's own process gains
 /// nothing by it.
 pub fn verify_once() {
@@ -139,6 +143,26 @@ mod verified {
 
     static ON: AtomicBool = AtomicBool::new(false);
     static SEEN: OnceLock<Mutex<HashSet<Digest>>> = OnceLock::new();
+    /// Public keys that are acceptable.
+    static KEYS: OnceLock<Mutex<HashSet<[u8; 32]>>> = OnceLock::new();
+
+    fn keys() -> MutexGuard<'static, HashSet<[u8; 32]>> {
+        KEYS.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn is_key(bytes: &[u8; 32]) -> bool {
+        ON.load(Ordering::Relaxed) && keys().contains(bytes)
+    }
+
+    pub(super) fn insert_key(bytes: [u8; 32]) {
+        if ON.load(Ordering::Relaxed) {
+            let mut keys = keys();
+            if keys.len() >= MOST {
+                keys.clear();
+            }
+            keys.insert(bytes);
+        }
+    }
 
     fn seen() -> MutexGuard<'static, HashSet<Digest>> {
         SEEN.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::checkpoint::{CheckpointError, Cosignature, CosignKeys, SignedCheckpoint};
+use crate::checkpoint::{CheckpointError, CosignKeys, Cosignature, SignedCheckpoint};
 use crate::digest::Digest;
 use crate::electorate::Electorate;
 use crate::entry::{Entry, EntryError};
@@ -84,7 +84,9 @@ pub enum LogError {
         recomputed: Digest,
     },
     /// A term that begins over another history than this log's.
-    #[error("entry {index} begins a term over other entries than those here: do not cosign, compare with another member")]
+    #[error(
+        "entry {index} begins a term over other entries than those here: do not cosign, compare with another member"
+    )]
     Opening {
         /// Its index.
         index: u64,

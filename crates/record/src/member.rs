@@ -13,14 +13,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::checkpoint::{CheckpointError, Cosignature, CosignKeys, SignedCheckpoint};
+use crate::checkpoint::{CheckpointError, CosignKeys, Cosignature, SignedCheckpoint};
 use crate::digest::Digest;
 use crate::entry::Entry;
 use crate::keys::SecretKey;
 use crate::log::{Cosigned, InForce, Log, LogError, Standing};
 use crate::roster::{HubInfo, OPEN};
 use crate::statement::{SignedStatement, Statement};
-use crate::term::{SIGN_OFF, SignOff, bare};
+use crate::term::{Claim, SIGN_OFF, SignOff, bare};
 
 /// How far stamps may be from this member's clock, milliseconds.
 const SKEW: i64 = crate::log::MAX_SKEW_MS;
@@ -85,7 +85,9 @@ pub enum Refused {
     #[error("what this member kept as `{0}` is damaged")]
     Kept(String),
     /// A term that would undo what is in force.
-    #[error("a term that begins at {base} would undo what is in force here up to {in_force}: compare with other members, do not follow")]
+    #[error(
+        "a term that begins at {base} would undo what is in force here up to {in_force}: compare with other members, do not follow"
+    )]
     Undone {
         /// Where it begins.
         base: u64,
@@ -154,6 +156,8 @@ pub struct Member {
 pub struct Restored {
     /// By party: term, size and root of the highest checkpoint that it has cosigned.
     pub told: BTreeMap<String, (u32, u64, Digest)>,
+    /// These checkpoints as their hubs signed them.
+    claims: BTreeMap<(u32, u64, Digest), String>,
 }
 
 impl Member {
@@ -255,7 +259,10 @@ impl Member {
         // Old entries are being caught up on; but what is new since this member last had all there was cannot have
         // been stamped before that, and nothing is stamped in the future. So a hub cannot hold time back.
         let new = self.log.entries().get(usize::try_from(first).unwrap_or(usize::MAX)..).unwrap_or(&[]);
-        // A clock that was ahead and has been set right does not hold its node back.
+        // A clock that was ahead and has been set right does not hold its node back: what it said is forgotten.
+        if self.head_at > now.saturating_add(SKEW) {
+            self.head_at = 0;
+        }
         let since = self.head_at.min(now).saturating_sub(SKEW);
         if let Some(e) = new.iter().find(|e| e.time < since || e.time > now.saturating_add(SKEW)) {
             return Err(Refused::Skewed(e.time));
@@ -347,8 +354,10 @@ impl Member {
             .as_ref()
             .is_none_or(|now| (evidence.size(), evidence.attested_at()) > (now.size(), now.attested_at()));
         let of_term = self.log.roster().electorate_at(evidence.size()).map_or(0, |e| e.term);
-        // What is signed off takes no more in force: the next hub has begun from what was said.
-        if !better || evidence.size() > above && of_term <= self.signed_off {
+        // What is signed off takes no more in force until the next hub has begun from what was said. After that what
+        // was below its base may: the seal of a change in it is still needed.
+        let ended = of_term <= self.signed_off && self.log.roster().term <= self.signed_off;
+        if !better || evidence.size() > above && ended {
             return Ok(false);
         }
         let note = evidence.checkpoint().to_note();
@@ -363,56 +372,57 @@ impl Member {
         Ok(true)
     }
 
-    /// Follows a log in which another term has begun: `leaves` are its entries from `base` on, of which the first begins
-    /// the term. What was mirrored above the base is cut off and given back: it is pending again.
+    /// Follows a log in which another term has begun: `leaves` are its entries from `from` on, the first that differs from
+    /// what is mirrored here, and one of them begins the term. That one may stand further on, if the hub before had shown
+    /// this member a history that the term leaves behind. What was mirrored from `from` on is cut off and given back: it
+    /// is pending again.
     ///
     /// # Errors
     /// When they do not begin a later term with the sign-offs that it takes, or would undo what is in force here: then
     /// the machine halts.
     pub fn turn<S: Shelf>(
         &mut self,
-        base: u64,
+        from: u64,
         note: &str,
         leaves: &[Vec<u8>],
         now: i64,
         shelf: &mut S,
     ) -> Result<Vec<Entry>, MemberError<S::Error>> {
-        let first = leaves.first().and_then(|leaf| Entry::from_bytes(leaf).ok());
-        if first.is_none_or(|e| e.signed.statement().r#type != OPEN) || base > self.log.size() {
-            return Err(Refused::NoTerm(base).into());
+        if !leaves.iter().any(|leaf| opens(leaf)) || from > self.log.size() {
+            return Err(Refused::NoTerm(from).into());
         }
         let before = self.log.clone();
-        let term = before.roster().term;
-        let cut = self.log.truncate(base);
+        let cut = self.log.truncate(from);
         // Its stamps follow those of the base and are not compared with what the old hub said last.
         let head_at = std::mem::replace(&mut self.head_at, 0);
-        let checked = self.check_extension_at(note, leaves, now, base);
-        let turned = checked.and_then(|()| {
-            if self.log.roster().term > term { Ok(()) } else { Err(Refused::NoTerm(base)) }
-        });
-        if let Err(refused) = turned {
+        if let Err(refused) = self.check_turn(note, leaves, now, from, before.roster().term) {
             (self.log, self.head_at) = (before, head_at);
             if let Refused::Undone { .. } = refused {
                 self.halted = Some(refused.to_string());
             }
             return Err(refused.into());
         }
-        shelf.cut_entries(base).map_err(MemberError::Shelf)?;
-        shelf.keep_entries(base, leaves, note).map_err(MemberError::Shelf)?;
+        shelf.cut_entries(from).map_err(MemberError::Shelf)?;
+        shelf.keep_entries(from, leaves, note).map_err(MemberError::Shelf)?;
         self.head_at = now;
         Ok(cut)
     }
 
-    fn check_extension_at(&mut self, note: &str, leaves: &[Vec<u8>], now: i64, base: u64) -> Result<(), Refused> {
+    fn check_turn(&mut self, note: &str, leaves: &[Vec<u8>], now: i64, from: u64, term: u32) -> Result<(), Refused> {
         let in_force = self.watermark();
-        // The opening is checked before anything is said of it, so that nobody but a quorum can halt this member.
-        if base < in_force {
+        let undone = from < in_force;
+        if undone {
             for leaf in leaves {
                 self.log.append(leaf, None)?;
             }
-            return Err(Refused::Undone { base, in_force });
+        } else {
+            self.check_extension(note, leaves, now)?;
         }
-        self.check_extension(note, leaves, now)
+        // INVARIANT: the opening holds before anything is said of it, so that nobody but a quorum halts this member.
+        if self.log.roster().term <= term {
+            return Err(Refused::NoTerm(from));
+        }
+        if undone { Err(Refused::Undone { base: from, in_force }) } else { Ok(()) }
     }
 
     /// Says that this copy is an old one: nothing is cosigned until the others have said how far they are.
@@ -453,6 +463,9 @@ impl Member {
                 (term, said.size(), said.root())
             }
         };
+        if let Some(note) = claim {
+            restored.claims.insert(at, bare(note));
+        }
         restored.told.insert(party.to_owned(), at);
         let told: BTreeSet<String> = restored.told.keys().cloned().collect();
         let enough = roster.electorate().is_some_and(|e| e.decides(&told, Some(&self.party)));
@@ -468,13 +481,33 @@ impl Member {
             }
         }
         let (term, size, root) = highest;
-        if size > 0 && self.cosigned.is_none_or(|c| (c.term, c.size) < (term, size)) {
-            shelf.keep_note(COSIGNED, &format!("{size} {root} {term}")).map_err(MemberError::Shelf)?;
-            (self.cosigned, self.claim) = (Some(Cosigned { size, root, term }), None);
+        if let Some(claim) = restored.claims.remove(&highest)
+            && self.cosigned.is_none_or(|c| (c.term, c.size) < (term, size))
+        {
+            // It may have cosigned that, so a sign-off claims it: too much is safe, too little is not.
+            shelf.keep_note(COSIGNED, &format!("{size} {root} {term}\n{claim}")).map_err(MemberError::Shelf)?;
+            (self.cosigned, self.claim) = (Some(Cosigned { size, root, term }), Some(claim));
         }
         shelf.keep_note(RESTORED, "").map_err(MemberError::Shelf)?;
         self.restored = None;
         Ok(())
+    }
+
+    /// Takes in a sign-off of its own that another has kept: a copy that was restored may not know it. Gives whether it
+    /// is one. Whoever restores a member asks all others for it; if only liars have it, this member counts among the f.
+    ///
+    /// # Errors
+    /// When it could not be kept.
+    pub fn remember<S: Shelf>(&mut self, sign_off: &[u8], shelf: &mut S) -> Result<bool, MemberError<S::Error>> {
+        let Ok(claim) = Claim::read(sign_off, self.log.roster()) else { return Ok(false) };
+        if claim.issuer != self.party {
+            return Ok(false);
+        }
+        if claim.said.term > self.signed_off {
+            shelf.keep_note(SIGNED_OFF, &claim.said.term.to_string()).map_err(MemberError::Shelf)?;
+            self.signed_off = claim.said.term;
+        }
+        Ok(true)
     }
 
     /// Signs off the present term for the hub that comes next. From now on nothing of it is cosigned; that is on the
@@ -503,7 +536,8 @@ impl Member {
         let claim = self.claim.clone();
         let body = SignOff { term, next: next.clone(), address: address.to_owned(), claim };
         let subject = self.log.roster().origin.trim_start_matches("comity/").to_owned();
-        let statement = Statement::new(SIGN_OFF, &subject, &self.party, actor, &body).map_err(|e| wrong(e.to_string()))?;
+        let statement = Statement::new(SIGN_OFF, &subject, &self.party, actor, &body)
+            .map_err(|e| wrong(e.to_string()))?;
         let signed = SignedStatement::sign(statement, key).map_err(|e| wrong(e.to_string()))?;
         // INVARIANT: kept before the sign-off leaves.
         shelf.keep_note(SIGNED_OFF, &term.to_string()).map_err(MemberError::Shelf)?;
@@ -512,9 +546,14 @@ impl Member {
     }
 }
 
-/// Reads the note [`COSIGNED`]: size, root and term on the first line, then the checkpoint as the hub signed it. Notes
-/// of before there were terms have neither.
-pub fn read_cosigned(text: &str) -> Option<(Cosigned, Option<String>)> {
+/// Whether an entry says that it begins a term.
+fn opens(leaf: &[u8]) -> bool {
+    Entry::from_bytes(leaf).is_ok_and(|e| e.signed.statement().r#type == OPEN)
+}
+
+/// Size, root and term on the first line, then the checkpoint as the hub signed it. Notes of before there were terms
+/// have neither.
+fn read_cosigned(text: &str) -> Option<(Cosigned, Option<String>)> {
     let (line, claim) = text.split_once('\n').map_or((text, None), |(line, note)| (line, Some(note.to_owned())));
     let mut words = line.split(' ');
     let (size, root) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
@@ -524,7 +563,8 @@ pub fn read_cosigned(text: &str) -> Option<(Cosigned, Option<String>)> {
     let short = term == 1 && claim.is_none() && line == format!("{size} {root}");
     let whole = line == format!("{size} {root} {term}");
     let of_it = claim.as_ref().is_none_or(|note| {
-        SignedCheckpoint::parse(note).is_ok_and(|n| (n.checkpoint().size(), n.checkpoint().root()) == (size, root))
+        SignedCheckpoint::parse(note)
+            .is_ok_and(|n| (n.checkpoint().size(), n.checkpoint().root()) == (size, root))
     });
     ((short || whole) && of_it).then_some((cosigned, claim))
 }

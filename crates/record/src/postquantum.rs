@@ -46,10 +46,9 @@ impl MlSecretKey {
     /// # Errors
     /// Never with an empty context; the library's type says it could.
     pub(crate) fn sign(&self, bytes: &[u8]) -> Result<Box<[u8]>, KeyError> {
-        let signature =
-            self.0.expanded_key().sign_deterministic(bytes, b"").map_err(|_| KeyError::Signature {
-                found: "an ML-DSA-44 signature that could not be made".to_owned(),
-            })?;
+        let signature = self.0.expanded_key().sign_deterministic(bytes, b"").map_err(|_| {
+            KeyError::Signature { found: "an ML-DSA-44 signature that could not be made".to_owned() }
+        })?;
         Ok(Box::from(signature.encode().as_slice()))
     }
 }

@@ -582,7 +582,9 @@ impl Roster {
         let doc: MemberDoc = canon::from_value(member.clone()).map_err(|e| wrong(e.to_string()))?;
         let (id, mut keys) = doc.check().map_err(wrong)?;
         let bytes = consent(&charter, member).map_err(|e| wrong(e.to_string()))?;
-        keys.sign.verify_strict(&bytes, by).map_err(|_| wrong(format!("`{id}` has not signed that it joins")))?;
+        keys.sign
+            .verify_strict(&bytes, by)
+            .map_err(|_| wrong(format!("`{id}` has not signed that it joins")))?;
         for key in [keys.sign, keys.cosign, keys.tls] {
             if !self.used.insert(key) {
                 return Err(wrong(format!("key `{key}` was used before")));
@@ -692,7 +694,10 @@ impl Roster {
         }
         electorate.f = self.faults.unwrap_or(default_faults(n));
         if electorate.f >= n {
-            return Err(format!("found `faults` {}, expected fewer than the {n} organisations", electorate.f));
+            return Err(format!(
+                "found `faults` {}, expected fewer than the {n} organisations",
+                electorate.f
+            ));
         }
         let everyone: BTreeSet<String> =
             electorate.members.keys().chain(electorate.witnesses.keys()).cloned().collect();
@@ -736,7 +741,11 @@ impl Roster {
         // cosigner (C2SP tlog-cosignature), so a shared key would let one member count as two.
         let mut used = BTreeSet::from([doc.hub.key]);
         let mut fresh = |key: PublicKey, whose: &str| {
-            if used.insert(key) { Ok(()) } else { Err(wrong(format!("key `{key}` of {whose} is used twice"))) }
+            if used.insert(key) {
+                Ok(())
+            } else {
+                Err(wrong(format!("key `{key}` of {whose} is used twice")))
+            }
         };
         fresh(doc.hub.tls, "the hub")?;
         let mut members = BTreeMap::new();
@@ -750,7 +759,10 @@ impl Roster {
             }
         }
         if doc.witnesses.len() > MAX_WITNESSES {
-            return Err(wrong(format!("found {} witnesses, expected at most {MAX_WITNESSES}", doc.witnesses.len())));
+            return Err(wrong(format!(
+                "found {} witnesses, expected at most {MAX_WITNESSES}",
+                doc.witnesses.len()
+            )));
         }
         let mut witnesses = BTreeMap::new();
         for witness in doc.witnesses {
@@ -897,7 +909,10 @@ impl WitnessInfo {
             && is_line(&self.name, 128)
             && !is_party_id(&self.name);
         if !named {
-            return Some(format!("found witness `{}`, expected a name as `witness.example/w1`", excerpt(&self.name)));
+            return Some(format!(
+                "found witness `{}`, expected a name as `witness.example/w1`",
+                excerpt(&self.name)
+            ));
         }
         if !is_line(&self.operator, 256) || !is_line(&self.url, 512) || !self.url.starts_with("http") {
             return Some(format!("witness `{}` needs an operator and a URL, a line each", self.name));

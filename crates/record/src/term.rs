@@ -60,7 +60,9 @@ pub enum TermError {
         why: String,
     },
     /// Signs off another term, or for another hub.
-    #[error("sign-off of `{issuer}` ends term {term} for another hub than this, or another term than {expected}")]
+    #[error(
+        "sign-off of `{issuer}` ends term {term} for another hub than this, or another term than {expected}"
+    )]
     Other {
         /// Who said it.
         issuer: String,
@@ -239,12 +241,14 @@ pub fn base(
     }
     // Of two seats of one operator the higher claim counts: it could have cosigned with either.
     let count = |of: &dyn Fn(&Claim) -> bool| {
-        claims.iter().filter(|c| of(c)).filter_map(|c| operator(&c.issuer)).collect::<BTreeSet<_>>().len() as u32
+        claims.iter().filter(|c| of(c)).filter_map(|c| operator(&c.issuer)).collect::<BTreeSet<_>>().len()
+            as u32
     };
     let have = count(&|_| true);
     // Enough that whatever is in force is claimed by at least one that tells the truth, and a quorum of members.
     let members = electorate.member_organisations();
-    let need = (n + f + 1).saturating_sub(q).max(crate::electorate::quorum(members, f.min(members.max(1) - 1)));
+    let need =
+        (n + f + 1).saturating_sub(q).max(crate::electorate::quorum(members, f.min(members.max(1) - 1)));
     if have < need {
         return Err(TermError::TooFew { have, need });
     }
@@ -261,7 +265,8 @@ pub fn base(
         }
     }
     let sizes: BTreeSet<u64> = claims.iter().filter_map(on_chain).collect();
-    let largest = sizes.iter().rev().find(|size| could_be(count(&|c| on_chain(c).is_some_and(|s| s >= **size))));
+    let largest =
+        sizes.iter().rev().find(|size| could_be(count(&|c| on_chain(c).is_some_and(|s| s >= **size))));
     Ok(largest.or(sizes.first()).copied().unwrap_or(0))
 }
 
@@ -290,7 +295,8 @@ impl Opening {
                 }
                 _ => Vec::new(),
             };
-            let statement = String::from_utf8(bytes.clone()).map_err(|e| TermError::Malformed(e.to_string()))?;
+            let statement =
+                String::from_utf8(bytes.clone()).map_err(|e| TermError::Malformed(e.to_string()))?;
             all.push(SignedOff { statement, proof });
         }
         let opening = Opening {
@@ -317,8 +323,13 @@ impl Opening {
         if self.base != index {
             return Err(TermError::Place { base: self.base, index });
         }
-        if !is_line(&self.hub.operator, 256) || !is_line(&self.hub.jurisdiction, 64) || !is_endpoint(&self.address) {
-            return Err(TermError::Hub("it needs an operator, a jurisdiction and an address `host:port`".to_owned()));
+        if !is_line(&self.hub.operator, 256)
+            || !is_line(&self.hub.jurisdiction, 64)
+            || !is_endpoint(&self.address)
+        {
+            return Err(TermError::Hub(
+                "it needs an operator, a jurisdiction and an address `host:port`".to_owned(),
+            ));
         }
         if self.hub.key == self.hub.tls {
             return Err(TermError::Hub("one key used twice".to_owned()));
@@ -328,7 +339,11 @@ impl Opening {
         for signed_off in &self.signoffs {
             let claim = Claim::read(signed_off.statement.as_bytes(), roster)?;
             if claim.said.next != self.hub || claim.said.address != self.address {
-                return Err(TermError::Other { issuer: claim.issuer, term: claim.said.term, expected: roster.term });
+                return Err(TermError::Other {
+                    issuer: claim.issuer,
+                    term: claim.said.term,
+                    expected: roster.term,
+                });
             }
             if let Some((_, size, root)) = claim.at
                 && consistent((size, root), (self.base, self.root), &signed_off.proof)

@@ -190,7 +190,8 @@ impl Bundle {
         check.blobs();
         check.exporter(&roster);
 
-        let evidence = match checkpoint.map(|c| watermark(&tree, &c, &roster, self.sealed_by(&tree, &roster))) {
+        let evidence = match checkpoint.map(|c| watermark(&tree, &c, &roster, self.sealed_by(&tree, &roster)))
+        {
             Some(Ok(standing)) => standing.in_force(),
             // Each of its reasons is among the findings already.
             Some(Err(_)) | None => None,

@@ -28,7 +28,9 @@ pub(super) fn note_faults(
         Ok(signed) => signed,
         Err(fault) => return (None, vec![(unreadable_line(text, roster), None, fault.into())]),
     };
-    let Some(era) = roster.electorate_at(signed.checkpoint().size()) else { return (Some(signed), Vec::new()) };
+    let Some(era) = roster.electorate_at(signed.checkpoint().size()) else {
+        return (Some(signed), Vec::new());
+    };
     if let Err(fault) = signed.verify_hub(&era.hub.key) {
         let line = unsigned_line(&signed, roster, tree);
         return (None, vec![(line, None, fault.into())]);

@@ -37,7 +37,7 @@ impl Stored {
             .skip(5)
             .map(|line| (size, line.split(' ').nth(1).unwrap().to_owned(), format!("{line}\n")))
             .collect();
-        let cosigned = Some(Cosigned { size, root: world.log.tree().root() });
+        let cosigned = Some(Cosigned { size, root: world.log.tree().root(), term: 1 });
         Stored { leaves: world.leaves.clone(), note: note.into_bytes(), tiles, lines, cosigned }
     }
 

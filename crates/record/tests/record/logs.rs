@@ -156,7 +156,10 @@ fn a_lying_hub_is_named() {
     assert!(matches!(error(&by("comity/stroke", 4, root, HUB)), LogError::Fork { size: 4, .. }));
     let fork = by("comity/stroke", 5, Digest::of(b"another history"), HUB);
     assert!(matches!(error(&fork), LogError::Fork { size: 5, .. }));
-    assert!(matches!(watermark(&Tree::new(), &world.checkpoint(), &Roster::new(), 0), Err(LogError::NoCharter)));
+    assert!(matches!(
+        watermark(&Tree::new(), &world.checkpoint(), &Roster::new(), 0),
+        Err(LogError::NoCharter)
+    ));
     // What it signed twice convicts it before anyone.
     assert!(equivocation(&world.checkpoint(), &fork, &key(HUB, "key").public()));
     assert!(!equivocation(&world.checkpoint(), &world.checkpoint(), &key(HUB, "key").public()));

@@ -3,6 +3,7 @@
 
 mod bundles;
 mod canonical;
+mod cosigners;
 mod evidence;
 mod federation;
 mod flips;
@@ -10,8 +11,11 @@ mod golden;
 mod handover;
 mod hostile;
 mod logs;
-mod receipts;
 mod proofs;
+mod receipts;
+mod members;
 mod rosters;
+mod sim;
+mod storms;
 mod trees;
 mod witnesses;

@@ -1,0 +1,55 @@
+//! The member's machine by hand: what the storms found, each as small as it is.
+
+use std::convert::Infallible;
+
+use record::member::Refused;
+use record::{Entry, Member, Shelf};
+
+use crate::federation::{World, signed, text, vote};
+
+/// A shelf that keeps nothing.
+struct Nowhere;
+
+impl Shelf for Nowhere {
+    type Error = Infallible;
+    fn keep_entries(&mut self, _: u64, _: &[Vec<u8>], _: &str) -> Result<(), Infallible> {
+        Ok(())
+    }
+    fn cut_entries(&mut self, _: u64) -> Result<(), Infallible> {
+        Ok(())
+    }
+    fn keep_note(&mut self, _: &str, _: &str) -> Result<(), Infallible> {
+        Ok(())
+    }
+}
+
+fn mirrored(now: impl Fn(&World) -> i64) -> (World, Member) {
+    let world = World::new(&["gb", "it", "ch"]);
+    let mut member = Member::new("gb", world.charter_digest());
+    let note = world.cosigned(3);
+    member.extend(&note.to_note(), &world.leaves, now(&world), &mut Nowhere).unwrap();
+    assert!(member.raise(&note, &mut Nowhere).unwrap());
+    (world, member)
+}
+
+#[test]
+fn an_opening_without_sign_offs_halts_nobody() {
+    let (world, mut member) = mirrored(|world| world.clock);
+    let opening = signed("term.open@1", "stroke", "it", text(&[]));
+    let leaf = Entry::new(world.clock, opening).to_bytes();
+    let refused = member.turn(1, &world.checkpoint().to_note(), &[leaf], world.clock, &mut Nowhere);
+    assert!(matches!(refused, Err(record::MemberError::Refused(Refused::NoTerm(1)))));
+    assert_eq!(member.halted, None);
+    assert_eq!(member.log.size(), world.log.size(), "it is as it was");
+}
+
+#[test]
+fn a_clock_that_was_far_ahead_and_is_set_right_holds_nobody_back() {
+    let (mut world, mut member) = mirrored(|world| world.clock + 600_000);
+    let first = world.leaves.len();
+    world.say(vote("it", "aspirin"));
+    // The entry came while the clock was wrong, longer ago than stamps may be off.
+    let now = world.clock + 90_000;
+    member.extend(&world.checkpoint().to_note(), &world.leaves[first..], now, &mut Nowhere).unwrap();
+    assert_eq!(member.log.size(), world.log.size());
+}

@@ -1,0 +1,195 @@
+//! A member's disk: groups of writes that are durable together at a flush, and the ways in which a disk fails.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use record::{Digest, Shelf};
+
+/// What goes wrong at one of the points that a process passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// The process dies here.
+    Crash,
+    /// The disk says no, and nothing was written.
+    Failed,
+    /// The disk says no, and all was written.
+    FailedButWritten,
+    /// The process dies within the write of a group, of which the disk has the beginning alone.
+    Short,
+    /// No space, until somebody makes some.
+    Full,
+}
+
+/// The process cannot go on and must be begun again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Down(pub Trouble);
+
+/// What is on a disk.
+#[derive(Clone, Default)]
+pub struct Kept {
+    pub leaves: Vec<Vec<u8>>,
+    pub notes: BTreeMap<String, String>,
+    /// Statements that are to be in the record and are not yet.
+    pub outbox: BTreeMap<Digest, Rc<[u8]>>,
+}
+
+enum Write {
+    Entries(u64, Vec<Vec<u8>>),
+    Cut(u64),
+    Note(String, String),
+    Queue(Digest, Rc<[u8]>),
+    Dequeue(Digest),
+}
+
+impl Kept {
+    fn apply(&mut self, write: Write) {
+        match write {
+            Write::Entries(first, leaves) => {
+                self.leaves.truncate(usize::try_from(first).unwrap());
+                self.leaves.extend(leaves);
+            }
+            Write::Cut(size) => self.leaves.truncate(usize::try_from(size).unwrap()),
+            Write::Note(name, text) => drop(self.notes.insert(name, text)),
+            Write::Queue(id, bytes) => drop(self.outbox.insert(id, bytes)),
+            Write::Dequeue(id) => drop(self.outbox.remove(&id)),
+        }
+    }
+}
+
+/// What a disk does wrong by design, in tests that want to see it found.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Flaws {
+    /// Groups of which a crash leaves the beginning.
+    pub torn: bool,
+    /// Says that what was cosigned is kept, and keeps it at the end of the day.
+    pub forgets_cosigned: bool,
+}
+
+/// A disk.
+#[derive(Default)]
+pub struct Disk {
+    pub kept: Kept,
+    group: Vec<Write>,
+    /// After how many points something goes wrong, and what.
+    fuse: Option<(u32, Trouble)>,
+    pub full: bool,
+    pub flaws: Flaws,
+}
+
+impl Disk {
+    /// Something will go wrong after this many points.
+    pub fn arm(&mut self, points: u32, trouble: Trouble) {
+        self.fuse = Some((points, trouble));
+    }
+
+    /// The process passes a point.
+    ///
+    /// # Errors
+    /// When something goes wrong here.
+    pub fn point(&mut self) -> Result<(), Down> {
+        match &mut self.fuse {
+            Some((0, trouble)) => {
+                let trouble = *trouble;
+                self.fuse = None;
+                Err(Down(trouble))
+            }
+            Some((points, _)) => {
+                *points -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn write(&mut self, write: Write) -> Result<(), Down> {
+        if self.full {
+            return Err(Down(Trouble::Full));
+        }
+        match self.point() {
+            Ok(()) => self.group.push(write),
+            Err(Down(Trouble::FailedButWritten)) => {
+                self.group.push(write);
+                self.take_group(usize::MAX);
+                return Err(Down(Trouble::FailedButWritten));
+            }
+            Err(Down(Trouble::Full)) => {
+                self.full = true;
+                return Err(Down(Trouble::Full));
+            }
+            Err(down) => return Err(down),
+        }
+        Ok(())
+    }
+
+    fn take_group(&mut self, most: usize) {
+        for write in self.group.drain(..).take(most) {
+            self.kept.apply(write);
+        }
+    }
+
+    /// Makes the group durable.
+    ///
+    /// # Errors
+    /// When it did not, or says so.
+    pub fn flush(&mut self) -> Result<(), Down> {
+        if self.group.is_empty() {
+            return Ok(());
+        }
+        match self.point() {
+            Ok(()) => {
+                self.take_group(usize::MAX);
+                Ok(())
+            }
+            Err(down) => {
+                match down.0 {
+                    Trouble::FailedButWritten => self.take_group(usize::MAX),
+                    Trouble::Short if self.flaws.torn => self.take_group(1),
+                    Trouble::Full => self.full = true,
+                    _ => {}
+                }
+                Err(down)
+            }
+        }
+    }
+
+    /// The process is gone, and with it what was not flushed.
+    pub fn fall(&mut self) {
+        self.group.clear();
+        self.fuse = None;
+    }
+
+    /// A statement that is to be in the record.
+    ///
+    /// # Errors
+    /// As the disk's.
+    pub fn queue(&mut self, id: Digest, bytes: Rc<[u8]>) -> Result<(), Down> {
+        self.write(Write::Queue(id, bytes))
+    }
+
+    /// A statement that is in the record.
+    ///
+    /// # Errors
+    /// As the disk's.
+    pub fn dequeue(&mut self, id: Digest) -> Result<(), Down> {
+        if self.kept.outbox.contains_key(&id) { self.write(Write::Dequeue(id)) } else { Ok(()) }
+    }
+}
+
+impl Shelf for Disk {
+    type Error = Down;
+
+    fn keep_entries(&mut self, first: u64, leaves: &[Vec<u8>], _: &str) -> Result<(), Down> {
+        self.write(Write::Entries(first, leaves.to_vec()))
+    }
+
+    fn cut_entries(&mut self, size: u64) -> Result<(), Down> {
+        self.write(Write::Cut(size))
+    }
+
+    fn keep_note(&mut self, name: &str, text: &str) -> Result<(), Down> {
+        if self.flaws.forgets_cosigned && name == record::member::COSIGNED {
+            return Ok(());
+        }
+        self.write(Write::Note(name.to_owned(), text.to_owned()))
+    }
+}
