@@ -75,7 +75,8 @@ impl Node {
         }
         let said = Disclosure::new(TEXT, draw()?, Value::Str(text.to_owned()));
         let own = vec![said.commitment()?];
-        let more: Vec<[u8; 32]> = (0..sealed::padding(own.len())).map(|_| draw()).collect::<Result<_, _>>()?;
+        let more: Vec<[u8; 32]> =
+            (0..sealed::padding(own.len())).map(|_| draw()).collect::<Result<_, _>>()?;
         let body = NoteAttach { about, sealed: sealed::pad(own, more) };
         let id = self.say(NoteAttach::TYPE, "note", "operator", &body, now)?;
         // In one group with the statement: what the record will hold a commitment to is here, or was never said.
@@ -143,7 +144,9 @@ impl Node {
         // From here on nobody is given it, whenever the record has the statement.
         self.store.disentitle(&id.to_string())?;
         let said = self.say(RecordErase::TYPE, "note", "operator", &RecordErase { statement: id }, now)?;
-        let text = format!("every member is asked to destroy what note {id} says; `comity record show` tells who has");
+        let text = format!(
+            "every member is asked to destroy what note {id} says; `comity record show` tells who has"
+        );
         Ok(Reply::yes(text, json!({ "erased": id.to_string() })).waiting_for(said.to_string()))
     }
 
@@ -186,10 +189,11 @@ impl Node {
         statement: &Digest,
         now: i64,
     ) -> Result<Option<Disclosed>, NodeError> {
-        let stands = self.state.notes.get(statement).is_some_and(|n| n.by == self.me() && n.erase.is_none());
+        // Only its author names anybody; the asker may have the note in force before the author has.
+        let erased = self.state.notes.get(statement).is_some_and(|n| n.erase.is_some());
         let name = statement.to_string();
         let named = self.store.entitled(&name)?.iter().any(|(member, _)| member == asker);
-        if !stands || !named || self.stopped || self.member.halted.is_some() {
+        if erased || !named || self.stopped || self.member.halted.is_some() {
             return Ok(None);
         }
         let Some(fields) = self.disclosures(statement)? else { return Ok(None) };
@@ -274,7 +278,8 @@ impl Node {
             None => "sealed, and not held here".into(),
         };
         if !entitled.is_empty() {
-            let given = entitled.iter().map(|(m, at)| format!("{m}{}", if *at > 0 { "" } else { " (not yet)" }));
+            let given =
+                entitled.iter().map(|(m, at)| format!("{m}{}", if *at > 0 { "" } else { " (not yet)" }));
             let _ = write!(words, ", given to {}", given.collect::<Vec<_>>().join(", "));
         }
         set(&mut data, "text", json!(text));

@@ -553,7 +553,7 @@ fn opens(leaf: &[u8]) -> bool {
 
 /// Size, root and term on the first line, then the checkpoint as the hub signed it. Notes of before there were terms
 /// have neither.
-fn read_cosigned(text: &str) -> Option<(Cosigned, Option<String>)> {
+pub fn read_cosigned(text: &str) -> Option<(Cosigned, Option<String>)> {
     let (line, claim) = text.split_once('\n').map_or((text, None), |(line, note)| (line, Some(note.to_owned())));
     let mut words = line.split(' ');
     let (size, root) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);

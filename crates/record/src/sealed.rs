@@ -125,9 +125,7 @@ impl Commitment {
     /// Whether this is what was committed to, in time that tells nothing of where they differ.
     pub fn opens(&self, disclosure: &Disclosure) -> bool {
         let fits = disclosure.field.len() <= MAX_FIELD;
-        fits && disclosure
-            .commitment()
-            .is_ok_and(|other| self.0.as_bytes().ct_eq(other.0.as_bytes()).into())
+        fits && disclosure.commitment().is_ok_and(|other| self.0.as_bytes().ct_eq(other.0.as_bytes()).into())
     }
 }
 
@@ -193,8 +191,7 @@ mod tests {
     #[test]
     fn the_number_of_commitments_is_a_power_of_two_whatever_was_sealed() {
         for (fields, all) in [(0, 4), (1, 4), (3, 4), (4, 4), (5, 8), (9, 16), (33, 64)] {
-            let own: Vec<Commitment> =
-                (0..fields).map(|n| remark(n, "no").commitment().unwrap()).collect();
+            let own: Vec<Commitment> = (0..fields).map(|n| remark(n, "no").commitment().unwrap()).collect();
             let drawn = (0u8..64).map(|n| [n; 32]);
             let padded = pad(own.clone(), drawn);
             assert_eq!(padded.len(), all, "{fields}");

@@ -33,7 +33,12 @@ fn a_remark_on_what_is_not_on_the_record_is_void() {
     let mut f = Federation::ready();
     void(f.node("it", NoteAttach::TYPE, &note(Digest::of(b"elsewhere"), "a word")), "no such statement");
     // Nor on a statement that its issuer did not sign.
-    let pause = f.statement("gb", "gb-steward", DatasetPause::TYPE, &DatasetPause { name: "ist".into(), reason: "".into() });
+    let pause = f.statement(
+        "gb",
+        "gb-steward",
+        DatasetPause::TYPE,
+        &DatasetPause { name: "ist".into(), reason: "".into() },
+    );
     let forged = record::SignedStatement::sign(pause.clone(), &key("it", "sign")).unwrap().id();
     assert!(matches!(f.put(pause, &key("it", "sign")), Status::Void(_)));
     void(f.node("it", NoteAttach::TYPE, &note(forged, "a word")), "no such statement");
@@ -48,7 +53,10 @@ fn a_note_whose_commitments_tell_their_number_is_void() {
     let mut swapped = whole.clone();
     swapped.reverse();
     for sealed in [Vec::new(), whole[..1].to_vec(), whole[..3].to_vec(), swapped, vec![whole[0]; 4]] {
-        void(f.node("it", NoteAttach::TYPE, &NoteAttach { about, sealed }), "commitments that are not padded");
+        void(
+            f.node("it", NoteAttach::TYPE, &NoteAttach { about, sealed }),
+            "commitments that are not padded",
+        );
     }
 }
 

@@ -40,8 +40,9 @@ impl Store {
 
     /// Who may ask for it, and when it was first given to them, milliseconds; 0 for not yet.
     pub fn entitled(&self, statement: &str) -> Result<Vec<(String, i64)>, NodeError> {
-        let mut query =
-            self.db.prepare_cached("select member, given from entitled where statement = ?1 order by member")?;
+        let mut query = self
+            .db
+            .prepare_cached("select member, given from entitled where statement = ?1 order by member")?;
         let rows = query.query_map([statement], |r| Ok((r.get(0)?, r.get(1)?)))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }

@@ -41,7 +41,8 @@ fn fetch(house: &mut House, reader: &str, author: &str) -> usize {
         // What is packed is what is read.
         let bytes = record::canon::to_bytes(&given).unwrap();
         let given: Disclosed = record::canon::from_bytes(&bytes).unwrap();
-        taken += usize::from(house.nodes.get_mut(reader).unwrap().take_sealed(author, &id, &given, now).unwrap());
+        taken +=
+            usize::from(house.nodes.get_mut(reader).unwrap().take_sealed(author, &id, &given, now).unwrap());
     }
     house.node(reader).flush().unwrap();
     taken
