@@ -625,7 +625,9 @@ fn dispatch(noun: Noun, json: bool) -> Result<Option<Reply>, NodeError> {
         Noun::Record(verb) => match verb {
             RecordVerb::List { at, from } => call(&at.node, Command::RecordList { from })?,
             RecordVerb::Show { at, index } => call(&at.node, Command::RecordShow { index })?,
-            RecordVerb::Note { at, about, text, to } => call(&at.node, Command::RecordNote { about, text, to })?,
+            RecordVerb::Note { at, about, text, to } => {
+                call(&at.node, Command::RecordNote { about, text, to })?
+            }
             RecordVerb::Erase { at, statement, yes: sure } => {
                 call(&at.node, Command::RecordErase { statement, sure })?
             }

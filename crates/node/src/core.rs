@@ -235,11 +235,10 @@ impl Node {
         use charter::body::{DatasetPause, DecisionRevoke, NodeStop, RecordErase, RecordErased};
         let Some(bytes) = self.store.waiting(id)? else { return Ok(false) };
         let kind = SignedStatement::from_bytes(&bytes).map(|s| s.statement().r#type.clone());
-        Ok(kind
-            .is_ok_and(|k| {
-                let stops = [NodeStop::TYPE, DatasetPause::TYPE, DecisionRevoke::TYPE];
-                stops.contains(&k.as_str()) || [RecordErase::TYPE, RecordErased::TYPE].contains(&k.as_str())
-            }))
+        Ok(kind.is_ok_and(|k| {
+            let stops = [NodeStop::TYPE, DatasetPause::TYPE, DecisionRevoke::TYPE];
+            stops.contains(&k.as_str()) || [RecordErase::TYPE, RecordErased::TYPE].contains(&k.as_str())
+        }))
     }
 
     /// Frames waiting for the hub.

@@ -6,7 +6,8 @@ use crate::core::Node;
 use crate::facts::Asked;
 use crate::store::LocalDataset;
 use charter::body::{
-    DatasetRegister, DecisionVote, DictionaryRegister, NoteAttach, ScheduleAdopt, ScheduleConfirm, StudySubmit,
+    DatasetRegister, DecisionVote, DictionaryRegister, NoteAttach, ScheduleAdopt, ScheduleConfirm,
+    StudySubmit,
 };
 use charter::{Phase, SeatRole, Stage, Status, VoteChoice};
 use record::Digest;
@@ -674,8 +675,10 @@ impl Node {
         let body = DecisionVote { study: id.to_string(), study_digest: digest, choice };
         let said = self.say(DecisionVote::TYPE, id, &seat, &body, now)?;
         let word = if choice == VoteChoice::Yes { "yes" } else { "no" };
-        let reply =
-            Reply::yes(format!("{seat} votes {word} on `{id}`"), json!({ "study": id, "choice": word, "statement": said.to_string() }));
+        let reply = Reply::yes(
+            format!("{seat} votes {word} on `{id}`"),
+            json!({ "study": id, "choice": word, "statement": said.to_string() }),
+        );
         Ok(reply.waiting_for(said.to_string()))
     }
 
