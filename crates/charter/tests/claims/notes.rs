@@ -121,3 +121,24 @@ fn the_state_holds_a_note_under_its_own_key_and_a_snapshot_gives_it_back() {
     assert_ne!(other.map().unwrap().root(), map.root());
     assert_ne!(other.digest().unwrap(), f.state.digest().unwrap());
 }
+
+#[test]
+fn a_suspended_member_attaches_nothing_and_can_still_have_its_note_erased_and_say_that_it_has() {
+    let (mut f, id) = attached();
+    let about = f.entries[0].signed.id();
+    let other = f.attach("gb", about, "another");
+    let suspend = record::Change::Suspend { member: "it".into() };
+    let suspend = std::collections::BTreeMap::from([("change", suspend)]);
+    let proposal = f.seat_id("gb", "gb-signatory", record::roster::CHANGE, &suspend);
+    let accept = std::collections::BTreeMap::from([("proposal", proposal)]);
+    for member in ["pl", "nl", "se", "no", "ch"] {
+        valid(f.seat(member, "signatory", record::roster::ACCEPT, &accept));
+    }
+    assert!(f.state.roster.suspended.contains_key("it"));
+    void(f.node("it", NoteAttach::TYPE, &note(about, "a word")), "issuer is suspended");
+    valid(f.erase("it", id));
+    valid(f.erase("gb", other));
+    for note in [id, other] {
+        valid(f.erased("it", note));
+    }
+}
