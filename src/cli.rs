@@ -499,6 +499,16 @@ enum StudyVerb {
     },
 }
 
+#[derive(Args)]
+struct Because {
+    /// Why, as a sealed note that can be erased; it stays here unless `--to` names who may read it.
+    #[arg(long, value_name = "TEXT")]
+    because: Option<String>,
+    /// Members that may read why.
+    #[arg(long, value_name = "MEMBER", num_args = 1.., requires = "because")]
+    to: Vec<String>,
+}
+
 #[derive(Subcommand)]
 enum DecideVerb {
     /// Lists what waits for this member's steward.
@@ -512,6 +522,8 @@ enum DecideVerb {
         at: At,
         /// The study.
         study: String,
+        #[command(flatten)]
+        why: Because,
     },
     /// Says no, or takes a yes back.
     Refuse {
@@ -519,6 +531,8 @@ enum DecideVerb {
         at: At,
         /// The study.
         study: String,
+        #[command(flatten)]
+        why: Because,
     },
 }
 
@@ -538,6 +552,31 @@ enum RecordVerb {
         at: At,
         /// Its index.
         index: u64,
+    },
+    /// Attaches a sealed remark to a statement: the record holds commitments, the text stays at members and can be erased.
+    Note {
+        #[command(flatten)]
+        at: At,
+        /// The statement's id, as `comity record show` prints it.
+        #[arg(long, value_name = "STATEMENT_ID")]
+        about: String,
+        /// What it says.
+        #[arg(long)]
+        text: String,
+        /// Members that may read it; without any it stays here.
+        #[arg(long, value_name = "MEMBER", num_args = 1..)]
+        to: Vec<String>,
+    },
+    /// Has every member destroy what a note of this member says. Nobody can bring it back.
+    Erase {
+        #[command(flatten)]
+        at: At,
+        /// The note's id.
+        #[arg(value_name = "STATEMENT_ID")]
+        statement: String,
+        /// Without it nothing is done.
+        #[arg(long)]
+        yes: bool,
     },
     /// Recomputes everything that this node holds of it; with a file, verifies that one, offline.
     Verify {
@@ -758,8 +797,12 @@ fn dispatch(noun: Noun, json: bool) -> Result<Option<Reply>, NodeError> {
         },
         Noun::Decide(verb) => match verb {
             DecideVerb::List { at } => call(&at.node, Command::DecideList)?,
-            DecideVerb::Approve { at, study } => call(&at.node, Command::DecideApprove { study })?,
-            DecideVerb::Refuse { at, study } => call(&at.node, Command::DecideRefuse { study })?,
+            DecideVerb::Approve { at, study, why } => {
+                because(&at.node, call(&at.node, Command::DecideApprove { study })?, why)?
+            }
+            DecideVerb::Refuse { at, study, why } => {
+                because(&at.node, call(&at.node, Command::DecideRefuse { study })?, why)?
+            }
         },
         Noun::Member(verb) => match verb {
             MemberVerb::List { at } => call(&at.node, Command::MemberList)?,
@@ -785,6 +828,12 @@ fn dispatch(noun: Noun, json: bool) -> Result<Option<Reply>, NodeError> {
         Noun::Record(verb) => match verb {
             RecordVerb::List { at, from } => call(&at.node, Command::RecordList { from })?,
             RecordVerb::Show { at, index } => call(&at.node, Command::RecordShow { index })?,
+            RecordVerb::Note { at, about, text, to } => {
+                call(&at.node, Command::RecordNote { about, text, to })?
+            }
+            RecordVerb::Erase { at, statement, yes: sure } => {
+                call(&at.node, Command::RecordErase { statement, sure })?
+            }
             RecordVerb::Receipt { verb: Some(ReceiptVerb::Verify { file, statement, key }), .. } => {
                 outside::receipt_verify(&file, &statement, &key)?
             }
@@ -866,6 +915,19 @@ fn change_of(verb: ChangeVerb) -> Result<record::Change, NodeError> {
             Change::Rekey { member, consent, compromised_since }
         }
     })
+}
+
+/// Attaches the reason to the vote that was just said.
+fn because(dir: &Path, mut vote: Reply, why: Because) -> Result<Reply, NodeError> {
+    let about = vote.data.get("statement").and_then(|v| v.as_str()).map(str::to_owned);
+    let (Some(text), Some(about), 0) = (why.because, about, vote.exit) else { return Ok(vote) };
+    let note = call(dir, Command::RecordNote { about, text, to: why.to })?;
+    vote.exit = note.exit;
+    vote.text = format!("{}\n{}", vote.text, note.text);
+    if let Some(data) = vote.data.as_object_mut() {
+        data.insert("note".into(), note.data);
+    }
+    Ok(vote)
 }
 
 fn absolute(file: &Path) -> Result<String, NodeError> {

@@ -308,6 +308,31 @@ body! {
     }
 }
 
+body! {
+    /// A sealed remark about a statement that is on the record, for example the reason of a no. What it says is at
+    /// members alone.
+    NoteAttach, "note.attach@1" {
+        /// The statement that it is about.
+        about: Digest,
+        /// Its fields as commitments, padded.
+        sealed: Vec<record::Commitment>,
+    }
+}
+body! {
+    /// Whoever attached a note asks everyone to destroy what it says.
+    RecordErase, "record.erase@1" {
+        /// The statement with which it was attached.
+        statement: Digest,
+    }
+}
+body! {
+    /// A member holds nothing any more of what a note said.
+    RecordErased, "record.erased@1" {
+        /// The statement with which it was attached.
+        statement: Digest,
+    }
+}
+
 /// The latest version of the protocol that this build knows.
 pub const KNOWN_VERSION: u32 = 1;
 
@@ -343,6 +368,9 @@ pub const VERSIONS: &[(&str, u32)] = &[
     (RunClose::TYPE, 1),
     (StateAttest::TYPE, 1),
     (ProtocolActivate::TYPE, 1),
+    (NoteAttach::TYPE, 1),
+    (RecordErase::TYPE, 1),
+    (RecordErased::TYPE, 1),
 ];
 
 /// The version of the protocol that a statement type belongs to; a type that this build does not know belongs to none

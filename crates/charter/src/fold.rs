@@ -3,7 +3,7 @@
 use crate::body::*;
 use crate::document::SeatRole;
 use crate::state::{
-    Dataset, Phase, Receipt, Run, ScheduleState, Stage, State, Status, StudyState, Vote, VoteChoice,
+    Dataset, Note, Phase, Receipt, Run, ScheduleState, Stage, State, Status, StudyState, Vote, VoteChoice,
 };
 use record::{Digest, Entry, Roster, Statement};
 use serde::de::DeserializeOwned;
@@ -70,7 +70,7 @@ impl State {
     }
 
     fn fold(&mut self, index: u64, entry: &Entry) -> Fold {
-        let statement = entry.signed.statement();
+        let (id, statement) = (entry.signed.id(), entry.signed.statement());
         // Never the stamp alone: one that goes back opens nothing that was closed.
         let time = self.time;
         match statement.r#type.as_str() {
@@ -84,7 +84,13 @@ impl State {
         }
         let protective = matches!(
             statement.r#type.as_str(),
-            DatasetPause::TYPE | NodeStop::TYPE | DecisionRevoke::TYPE | RunLost::TYPE | RunClose::TYPE
+            DatasetPause::TYPE
+                | NodeStop::TYPE
+                | DecisionRevoke::TYPE
+                | RunLost::TYPE
+                | RunClose::TYPE
+                | RecordErase::TYPE
+                | RecordErased::TYPE
         );
         if self.roster.suspended.contains_key(&statement.issuer) && !protective {
             return void("issuer is suspended");
@@ -141,6 +147,9 @@ impl State {
             RunClose::TYPE => self.run_close(statement),
             StateAttest::TYPE => self.state_attest(index, statement),
             ProtocolActivate::TYPE => self.protocol_activate(statement),
+            NoteAttach::TYPE => self.note_attach(index, id, statement),
+            RecordErase::TYPE => self.record_erase(index, statement),
+            RecordErased::TYPE => self.record_erased(index, statement),
             _ => void("unknown type"),
         }
     }
@@ -795,6 +804,50 @@ impl State {
         if attests.agreed.is_none() && alike.count() >= self.roster.quorum() as usize {
             attests.agreed = Some((attest.root, index));
         }
+        Ok(())
+    }
+
+    fn note_attach(&mut self, index: u64, id: Digest, statement: &Statement) -> Fold {
+        let attach: NoteAttach = body(statement)?;
+        if !record::sealed::is_padded(&attach.sealed) {
+            return void("commitments that are not padded");
+        }
+        // `seen` holds the note itself already.
+        if attach.about == id || !self.seen.contains(&attach.about) {
+            return void("no such statement");
+        }
+        let (by, about, sealed) = (statement.issuer.clone(), attach.about, attach.sealed);
+        self.notes.insert(id, Note { by, about, sealed, index, erase: None, erased: BTreeMap::new() });
+        Ok(())
+    }
+
+    fn record_erase(&mut self, index: u64, statement: &Statement) -> Fold {
+        let erase: RecordErase = body(statement)?;
+        let Some(note) = self.notes.get_mut(&erase.statement) else {
+            return void("no such note");
+        };
+        if note.by != statement.issuer {
+            return void("issuer did not attach the note");
+        }
+        if note.erase.is_some() {
+            return void("asked before");
+        }
+        note.erase = Some(index);
+        Ok(())
+    }
+
+    fn record_erased(&mut self, index: u64, statement: &Statement) -> Fold {
+        let erased: RecordErased = body(statement)?;
+        let Some(note) = self.notes.get_mut(&erased.statement) else {
+            return void("no such note");
+        };
+        if note.erase.is_none() {
+            return void("nobody asked to erase it");
+        }
+        if note.erased.contains_key(&statement.issuer) {
+            return void("said before");
+        }
+        note.erased.insert(statement.issuer.clone(), index);
         Ok(())
     }
 

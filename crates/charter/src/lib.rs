@@ -20,5 +20,5 @@ pub mod state;
 
 pub use document::{Charter, DataAccess, Hub, Instrument, Limits, Member, Seat, SeatRole};
 pub use state::{
-    Dataset, Phase, Receipt, Run, ScheduleState, Stage, State, Status, StudyState, Vote, VoteChoice,
+    Dataset, Note, Phase, Receipt, Run, ScheduleState, Stage, State, Status, StudyState, Vote, VoteChoice,
 };

@@ -19,6 +19,7 @@
 //! | `dataset/<name>@<member>` | a dataset |
 //! | `dictionary/<id>` | a dictionary and the index of its registration |
 //! | `floor` | the policy floor's text |
+//! | `note/<statement>` | a sealed remark: by whom, about what, its erasure |
 //! | `record` | active version, size, time |
 //! | `roster` | members, keys, who signed |
 //! | `roster-changes` | the whole roster, once anything of it has changed since the charter |
@@ -32,7 +33,7 @@
 //! | `study/<id>/run/<number>/keys` | its keys |
 
 use crate::Charter;
-use crate::state::{Attests, Dataset, Receipt, Run, ScheduleState, State, Status, StudyState, Vote};
+use crate::state::{Attests, Dataset, Note, Receipt, Run, ScheduleState, State, Status, StudyState, Vote};
 use record::canon::{self, CanonError};
 use record::keys::PublicKey;
 use record::roster::{HubInfo, MemberKeys, Roster};
@@ -530,6 +531,7 @@ impl State {
             seen,
             attests,
             asked,
+            notes,
         } = self;
         let mut leaves = BTreeMap::new();
         let record = RecordValue { charter: *charter_digest, protocol: *protocol, size: *size, time: *time };
@@ -575,6 +577,9 @@ impl State {
         }
         for (version, members) in asked {
             put(&mut leaves, format!("asked/{version:010}"), members)?;
+        }
+        for (statement, note) in notes {
+            put(&mut leaves, format!("note/{statement}"), note)?;
         }
         Ok(Map::new(leaves))
     }
@@ -632,6 +637,10 @@ impl State {
                 "asked" => {
                     let version = rest.parse().map_err(|_| format!("`{key}` names no version"))?;
                     state.asked.insert(version, read(key, value)?);
+                }
+                "note" => {
+                    let statement = rest.parse().map_err(|_| format!("`{key}` names no statement"))?;
+                    state.notes.insert(statement, read::<Note>(key, value)?);
                 }
                 _ => return Err(format!("`{key}` is no part of a state that this build knows")),
             }

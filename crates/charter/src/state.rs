@@ -59,6 +59,27 @@ pub struct State {
     /// Members that ask for a version of the protocol that is not active yet. Left out of the digest likewise.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub asked: BTreeMap<u32, BTreeSet<String>>,
+    /// Sealed remarks by the statement that attached them. Left out of the digest likewise.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub notes: BTreeMap<Digest, Note>,
+}
+
+/// A sealed remark about a statement: all that the record says of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Note {
+    /// Who attached it.
+    pub by: String,
+    /// The statement that it is about.
+    pub about: Digest,
+    /// Its fields as commitments, and padding.
+    pub sealed: Vec<record::Commitment>,
+    /// Index at which it was attached.
+    pub index: u64,
+    /// Index at which its author asked everyone to destroy it.
+    pub erase: Option<u64>,
+    /// Members that hold nothing of it any more, with the index at which they said so.
+    pub erased: BTreeMap<String, u64>,
 }
 
 /// What members attested of the state at one size.
@@ -367,6 +388,7 @@ impl State {
             seen: BTreeSet::new(),
             attests: BTreeMap::new(),
             asked: BTreeMap::new(),
+            notes: BTreeMap::new(),
         }
     }
 

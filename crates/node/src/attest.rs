@@ -164,6 +164,8 @@ impl Node {
                 | Command::DatasetResume { .. }
                 | Command::StudySubmit { .. }
                 | Command::DecideApprove { .. }
+                | Command::RecordNote { .. }
+                | Command::RecordErase { .. }
                 | Command::Resume
         );
         match self.attesting.unverified_below() {

@@ -106,6 +106,22 @@ pub enum Command {
         /// Its index.
         index: u64,
     },
+    /// Attaches a sealed remark to a statement.
+    RecordNote {
+        /// The statement's id.
+        about: String,
+        /// What it says.
+        text: String,
+        /// Members that may ask for it.
+        to: Vec<String>,
+    },
+    /// Asks everyone to destroy what a note of this member says.
+    RecordErase {
+        /// The note's id.
+        statement: String,
+        /// Whether this was confirmed.
+        sure: bool,
+    },
     /// Recomputes everything that this node holds of the record.
     RecordVerify,
     /// A study's small proof.

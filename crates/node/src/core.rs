@@ -84,6 +84,8 @@ pub struct Node {
     pub(crate) former: std::cell::RefCell<BTreeMap<(String, u64), record::PublicKey>>,
     /// What a node whose store is an old copy asks of the others.
     pub(crate) asking: crate::restore::Asking,
+    /// When notes were last asked for.
+    pub(crate) notes_asked: crate::notes::Asked,
 }
 
 impl Node {
@@ -149,6 +151,7 @@ impl Node {
             peers: Default::default(),
             former: Default::default(),
             asking: Default::default(),
+            notes_asked: Default::default(),
         };
         node.said = node.store.said()?.into_iter().map(|(name, id, time)| (name, (id, time))).collect();
         node.begin_from_snapshot()?;
@@ -246,13 +249,15 @@ impl Node {
         }
     }
 
-    /// Whether a statement that waits is a stop, a pause or a yes taken back.
+    /// Whether a statement that waits is a stop, a pause, a yes taken back or an erasure.
     fn protects(&self, id: &str) -> Result<bool, NodeError> {
-        use charter::body::{DatasetPause, DecisionRevoke, NodeStop};
+        use charter::body::{DatasetPause, DecisionRevoke, NodeStop, RecordErase, RecordErased};
         let Some(bytes) = self.store.waiting(id)? else { return Ok(false) };
         let kind = SignedStatement::from_bytes(&bytes).map(|s| s.statement().r#type.clone());
-        Ok(kind
-            .is_ok_and(|k| [NodeStop::TYPE, DatasetPause::TYPE, DecisionRevoke::TYPE].contains(&k.as_str())))
+        Ok(kind.is_ok_and(|k| {
+            let stops = [NodeStop::TYPE, DatasetPause::TYPE, DecisionRevoke::TYPE];
+            stops.contains(&k.as_str()) || [RecordErase::TYPE, RecordErased::TYPE].contains(&k.as_str())
+        }))
     }
 
     /// Frames waiting for the hub.

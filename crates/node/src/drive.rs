@@ -22,7 +22,8 @@ impl Node {
     /// Takes every step that is due now.
     pub fn tick(&mut self, now: i64) -> Result<(), NodeError> {
         if self.member.halted.is_some() {
-            return Ok(());
+            // It says nothing any more, and destroys all the same.
+            return self.destroy_erased(now);
         }
         // What a snapshot says is for reading until the record has said it too.
         if !self.verify_snapshot()? {
@@ -34,6 +35,7 @@ impl Node {
         }
         self.publish_floor(now)?;
         self.attest(now)?;
+        self.destroy_erased(now)?;
         self.forget_holders()?;
         // Once a stop is on the record, the record says how long it holds.
         let seen = &self.state.seen;

@@ -21,6 +21,7 @@ pub mod gather;
 pub mod keys;
 pub mod members;
 pub mod mirror;
+pub mod notes;
 pub mod peers;
 pub mod restore;
 pub mod runner;

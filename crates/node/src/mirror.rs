@@ -219,6 +219,9 @@ impl Node {
             let index = self.state.size;
             if let charter::Status::Void(why) = self.state.apply(entry) {
                 tracing::warn!(index, why, "void statement");
+                if entry.signed.statement().r#type == charter::body::NoteAttach::TYPE {
+                    crate::notes::drop_void(&self.store, &self.state, &entry.signed.id())?;
+                }
             }
             self.attesting.passed(&self.store, &self.state, entry)?;
         }

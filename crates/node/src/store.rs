@@ -4,6 +4,7 @@
 //! contributions, openings) is written here before it leaves, and is only ever resent verbatim (A9).
 
 mod peers;
+mod sealed;
 
 pub use peers::{HeldRow, Proof};
 
@@ -125,6 +126,7 @@ impl Store {
         db.pragma_update(None, "synchronous", "FULL")?;
         db.execute_batch(SCHEMA)?;
         db.execute_batch(peers::SCHEMA)?;
+        db.execute_batch(sealed::SCHEMA)?;
         crate::private(path)?;
         let store = Store::over(db);
         // A process that died after it erased keys may have left them in the log.
@@ -149,6 +151,7 @@ impl Store {
         let db = Connection::open_in_memory()?;
         db.execute_batch(SCHEMA)?;
         db.execute_batch(peers::SCHEMA)?;
+        db.execute_batch(sealed::SCHEMA)?;
         Ok(Store::over(db))
     }
 

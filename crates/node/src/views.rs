@@ -6,7 +6,8 @@ use crate::core::Node;
 use crate::facts::Asked;
 use crate::store::LocalDataset;
 use charter::body::{
-    DatasetRegister, DecisionVote, DictionaryRegister, ScheduleAdopt, ScheduleConfirm, StudySubmit,
+    DatasetRegister, DecisionVote, DictionaryRegister, NoteAttach, ScheduleAdopt, ScheduleConfirm,
+    StudySubmit,
 };
 use charter::{Phase, SeatRole, Stage, Status, VoteChoice};
 use record::Digest;
@@ -91,6 +92,8 @@ impl Node {
             Command::DecideRefuse { study } => self.decide(&study, VoteChoice::No, now),
             Command::RecordList { from } => self.record_list(from),
             Command::RecordShow { index } => self.record_show(index),
+            Command::RecordNote { about, text, to } => self.note(&about, &text, &to, now),
+            Command::RecordErase { statement, sure } => self.erase(&statement, sure, now),
             Command::RecordVerify => self.record_verify(),
             Command::RecordProve { study, out } => self.record_prove(&study, Path::new(&out)),
             Command::RecordSnapshot { out } => self.record_snapshot(Path::new(&out)),
@@ -671,7 +674,7 @@ impl Node {
             let said = self.revoke(id, now)?;
             let reply = Reply::yes(
                 format!("the yes to `{id}` is taken back"),
-                json!({ "study": id, "revoked": true }),
+                json!({ "study": id, "revoked": true, "statement": said.to_string() }),
             );
             return Ok(reply.waiting_for(said.to_string()));
         }
@@ -681,8 +684,10 @@ impl Node {
         let body = DecisionVote { study: id.to_string(), study_digest: digest, choice };
         let said = self.say(DecisionVote::TYPE, id, &seat, &body, now)?;
         let word = if choice == VoteChoice::Yes { "yes" } else { "no" };
-        let reply =
-            Reply::yes(format!("{seat} votes {word} on `{id}`"), json!({ "study": id, "choice": word }));
+        let reply = Reply::yes(
+            format!("{seat} votes {word} on `{id}`"),
+            json!({ "study": id, "choice": word, "statement": said.to_string() }),
+        );
         Ok(reply.waiting_for(said.to_string()))
     }
 
@@ -705,13 +710,20 @@ impl Node {
                 "{index:>5} {} {:<24} {:<12} {:<6} {status}",
                 entry.time, s.r#type, s.subject, s.issuer
             );
-            rows.push(json!({ "index": index, "time": entry.time, "type": s.r#type, "subject": s.subject,
-                "issuer": s.issuer, "actor": s.actor, "status": status }));
+            let mut row = json!({ "index": index, "time": entry.time, "type": s.r#type, "subject": s.subject,
+                "issuer": s.issuer, "actor": s.actor, "status": status });
+            if s.r#type == NoteAttach::TYPE
+                && let Some((words, data)) = self.note_words(&entry.signed.id())?
+            {
+                let _ = writeln!(text, "      note: {words}");
+                row["note"] = data;
+            }
+            rows.push(row);
         }
         Ok(Reply::yes(text, json!(rows)))
     }
 
-    fn record_show(&self, index: u64) -> Result<Reply, NodeError> {
+    fn record_show(&mut self, index: u64) -> Result<Reply, NodeError> {
         let at = usize::try_from(index).unwrap_or(usize::MAX);
         let Some(entry) = self.member.log.entries().get(at) else {
             return Err(NodeError::Input(format!(
@@ -721,17 +733,23 @@ impl Node {
         };
         let value: serde_json::Value = serde_json::from_slice(entry.signed.bytes()).unwrap_or_default();
         let pretty = serde_json::to_string_pretty(&value).unwrap_or_default();
+        let (id, time) = (entry.signed.id(), entry.time);
+        let mut text = format!("entry {index}, stamped {time}, statement {id}\n{pretty}\n");
         let contested = self.is_contested(&entry.signed.statement().issuer, index);
-        let mut text =
-            format!("entry {index}, stamped {}, statement {}\n{pretty}\n", entry.time, entry.signed.id());
         if contested {
             text.push_str(
                 "CONTESTED: said with a key that may have been another's; its issuer has not stood by it\n",
             );
         }
+        let mut notes = Vec::new();
+        for (note, words, data) in self.notes_about(&id)? {
+            let by = data["by"].as_str().unwrap_or_default();
+            let _ = writeln!(text, "note of {by} ({note}): {words}");
+            notes.push(data);
+        }
         Ok(Reply::yes(
             text,
-            json!({ "contested": contested, "index": index, "time": entry.time, "id": entry.signed.id().to_string(), "statement": value }),
+            json!({ "contested": contested, "index": index, "time": time, "id": id.to_string(), "statement": value, "notes": notes }),
         ))
     }
 }

@@ -29,6 +29,7 @@
 //! | what a reader of COSE is shown | [`cose`] |
 //! | how a few entries are proved without the others | [`proof`] |
 //! | how a stored copy is checked, and where it is damaged | [`fsck`] |
+//! | how free text stays off the record, and can be erased | [`sealed`] |
 //! | who broke a signed word, provable to anyone | [`evidence`], [`receipt`] |
 //!
 //! # Example: two members, one charter, one proof
@@ -112,6 +113,7 @@ pub mod postquantum;
 pub mod proof;
 pub mod receipt;
 pub mod roster;
+pub mod sealed;
 pub mod statement;
 pub mod term;
 pub mod tree;
@@ -133,6 +135,7 @@ pub use postquantum::{MlPublicKey, MlSecretKey};
 pub use proof::{Included, Proof, ProofError, Proved};
 pub use receipt::Receipt;
 pub use roster::{Change, HubInfo, MemberKeys, Roster, Rotate, Why, WitnessInfo};
+pub use sealed::{Commitment, Disclosure};
 pub use statement::{SignedStatement, Statement, StatementError, StatementSignature};
 pub use term::{Opening, SignOff, TermError};
 pub use tree::{Tree, TreeError};

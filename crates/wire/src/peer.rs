@@ -8,6 +8,7 @@
 //! | `GET /v1/peer/highest?nonce=` | | [`Highest`], signed |
 //! | `POST /v1/peer/submit` | signed statement, verbatim | [`Kept`] |
 //! | `GET /v1/peer/pending` | | [`Listed`], then statements, packed |
+//! | `GET /v1/peer/sealed?statement=` | | [`Disclosed`], to whom its author named |
 //! | `POST /v1/peer/frame` | a frame of kind `stop`, verbatim | [`Posted`](crate::api::Posted) |
 //!
 //! The line is mutual TLS with the keys of the charter ([`crate::tls`]): only members are admitted, and each knows who
@@ -41,6 +42,8 @@ pub const HIGHEST: &str = "/v1/peer/highest";
 pub const SUBMIT: &str = "/v1/peer/submit";
 /// Path of statements that wait for the record.
 pub const PENDING: &str = "/v1/peer/pending";
+/// Path of what sealed remarks say.
+pub const SEALED: &str = "/v1/peer/sealed";
 /// Path of signed stops.
 pub const FRAME: &str = "/v1/peer/frame";
 
@@ -48,6 +51,8 @@ pub const FRAME: &str = "/v1/peer/frame";
 pub const MAX_STOP: usize = 8 << 10;
 /// Most statements that one answer lists.
 pub const MAX_LISTED: usize = 4096;
+/// Most fields of one statement that one answer opens.
+pub const MAX_DISCLOSED: usize = 64;
 /// Largest answer of checkpoints, bytes: two notes with the cosignatures of a large federation.
 pub const MAX_NOTES: usize = 1 << 20;
 /// Largest answer of entries or pending statements, bytes.
@@ -136,6 +141,14 @@ pub struct Listed {
     pub held: Vec<Held>,
 }
 
+/// What opens commitments of one statement. Only between members, never by way of the hub.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Disclosed {
+    /// each with its salt; to be compared with the record
+    pub fields: Vec<record::Disclosure>,
+}
+
 /// That a statement is kept and will be handed to the hub, or is in the record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -175,10 +188,15 @@ pub fn unpack_pending(bytes: &[u8]) -> Option<(Listed, Vec<Vec<u8>>)> {
 
 /// The digest after `nonce=` in a query.
 pub fn nonce(query: &str) -> Option<Digest> {
+    digest(query, "nonce")
+}
+
+/// The digest after `name=` in a query.
+pub fn digest(query: &str, name: &str) -> Option<Digest> {
     query
         .split('&')
         .filter_map(|pair| pair.split_once('='))
-        .find(|(key, _)| *key == "nonce")
+        .find(|(key, _)| *key == name)
         .and_then(|(_, v)| v.parse().ok())
 }
 

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use crate::api::{self, Posted};
 use crate::client::Client;
 use crate::error::WireError;
-use crate::peer::{self, Checkpoints, Consistency, Highest, Kept, Listed};
+use crate::peer::{self, Checkpoints, Consistency, Disclosed, Highest, Kept, Listed};
 use crate::proxy::Proxy;
 use crate::tls::TlsIdentity;
 
@@ -67,6 +67,13 @@ impl PeerClient {
     pub async fn pending(&self) -> Result<(Listed, Vec<Vec<u8>>), WireError> {
         let answer = self.client.get(peer::PENDING, peer::MAX_PACKED).await?;
         peer::unpack_pending(&answer).ok_or_else(|| self.malformed(peer::PENDING, "not packed statements"))
+    }
+
+    /// What a sealed remark of it says, if it named the caller; to be compared with the record.
+    pub async fn sealed(&self, statement: &Digest) -> Result<Disclosed, WireError> {
+        let path = format!("{}?statement={statement}", peer::SEALED);
+        let answer = self.client.get(&path, api::MAX_ANSWER).await?;
+        self.parse(peer::SEALED, &answer)
     }
 
     /// Tells it of a stop.

@@ -478,3 +478,35 @@ pub fn fold(entries: &[Entry]) -> State {
     }
     state
 }
+
+/// A sealed remark: what its text and padding are drawn from is the text alone, so that records are the same each time.
+pub fn note(about: Digest, text: &str) -> NoteAttach {
+    let drawn = |n: u8| *Digest::of(format!("{n} {text}").as_bytes()).as_bytes();
+    let salt = drawn(0)[..16].try_into().unwrap();
+    let said = record::Disclosure::new("note/text", salt, Value::Str(text.into()));
+    let sealed = record::sealed::pad(vec![said.commitment().unwrap()], (1..64).map(drawn));
+    NoteAttach { about, sealed }
+}
+
+impl Federation {
+    /// Says something that holds, and gives its id.
+    #[track_caller]
+    pub fn seat_id<T: Serialize>(&mut self, member: &str, actor: &str, r#type: &str, body: &T) -> Digest {
+        valid(self.say(member, actor, r#type, body));
+        self.entries.last().unwrap().signed.id()
+    }
+
+    /// Attaches a remark.
+    #[track_caller]
+    pub fn attach(&mut self, member: &str, about: Digest, text: &str) -> Digest {
+        self.seat_id(member, "node", NoteAttach::TYPE, &note(about, text))
+    }
+
+    pub fn erase(&mut self, member: &str, statement: Digest) -> Status {
+        self.node(member, RecordErase::TYPE, &RecordErase { statement })
+    }
+
+    pub fn erased(&mut self, member: &str, statement: Digest) -> Status {
+        self.node(member, RecordErased::TYPE, &RecordErased { statement })
+    }
+}

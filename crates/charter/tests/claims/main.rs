@@ -10,6 +10,7 @@ mod golden;
 mod history;
 mod hostile;
 mod map;
+mod notes;
 mod phases;
 mod registers;
 mod runs;

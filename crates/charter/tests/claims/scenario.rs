@@ -6,7 +6,7 @@ use charter::{Stage, VoteChoice};
 use record::Digest;
 
 /// All statement types of this version.
-pub const TYPES: [&str; 25] = [
+pub const TYPES: [&str; 28] = [
     CharterPropose::TYPE,
     CharterSign::TYPE,
     PolicyFloor::TYPE,
@@ -32,6 +32,9 @@ pub const TYPES: [&str; 25] = [
     RunClose::TYPE,
     StateAttest::TYPE,
     ProtocolActivate::TYPE,
+    NoteAttach::TYPE,
+    RecordErase::TYPE,
+    RecordErased::TYPE,
 ];
 
 /// A charter, nine datasets, a study released after a run that was lost, one withheld, one taken back, one refused.
@@ -144,5 +147,30 @@ pub fn attested() -> Federation {
     void(f.ask_version("pl", 1), "not the next protocol version");
     void(f.ask_version("pl", 3), "not the next protocol version");
     valid(f.ask_version("pl", 2));
+    f
+}
+
+/// Remarks about a vote: one that stands, one that its author has everyone destroy, and what does not count of it.
+pub fn notes() -> Federation {
+    let mut f = Federation::gated(aspirin());
+    let ballot = f.ballot("aspirin", VoteChoice::No);
+    let vote = f.seat_id("it", "it-steward", DecisionVote::TYPE, &ballot);
+    let kept = f.attach("it", vote, "the cells are too small");
+    let gone = f.attach("it", vote, "a name that should not be here");
+    let nowhere = Digest::of(b"said by nobody");
+    void(f.node("it", NoteAttach::TYPE, &note(nowhere, "a word")), "no such statement");
+    let bare = NoteAttach { sealed: note(vote, "a word").sealed[..3].to_vec(), about: vote };
+    void(f.node("it", NoteAttach::TYPE, &bare), "commitments that are not padded");
+    void(f.erased("it", gone), "nobody asked to erase it");
+    void(f.erase("gb", gone), "issuer did not attach the note");
+    void(f.erase("it", vote), "no such note");
+    valid(f.erase("it", gone));
+    void(f.erase("it", gone), "asked before");
+    for member in ["it", "gb"] {
+        valid(f.erased(member, gone));
+    }
+    void(f.erased("gb", gone), "said before");
+    void(f.erased("gb", kept), "nobody asked to erase it");
+    void(f.erased("gb", nowhere), "no such note");
     f
 }

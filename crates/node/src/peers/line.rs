@@ -89,6 +89,7 @@ fn router(line: Arc<Line>) -> Router {
         .route(peer::HIGHEST, get(highest))
         .route(peer::SUBMIT, post(submit))
         .route(peer::PENDING, get(pending))
+        .route(peer::SEALED, get(sealed))
         .route(peer::FRAME, post(frame))
         .fallback(nothing_here)
         .method_not_allowed_fallback(nothing_here)
@@ -190,6 +191,22 @@ async fn pending(State(line): State<Arc<Line>>, Extension(peer): Extension<Peer>
     packed(peer::pack_pending(&listed, &statements))
 }
 
+async fn sealed(State(line): State<Arc<Line>>, Extension(peer): Extension<Peer>, request: Request) -> Answer {
+    let _place = line.enter(&peer)?;
+    let query = request.uri().query().unwrap_or_default();
+    let found: String = query.chars().take(100).collect();
+    let statement = peer::digest(query, "statement").ok_or_else(|| {
+        let expected = "`statement=` with 64 hexadecimal characters";
+        Refusal::new(400, "the query is incomplete", found.clone(), expected)
+    })?;
+    let asker = peer.party.clone().unwrap_or_default();
+    let given = line.ask(move |node| node.peer_sealed(&asker, &statement, now_ms())).await?;
+    // One answer for what is not here and for what is not for the caller.
+    json(&given.ok_or_else(|| {
+        Refusal::new(404, "there is nothing for you here", found, "a note whose author named you")
+    })?)
+}
+
 async fn frame(State(line): State<Arc<Line>>, Extension(peer): Extension<Peer>, request: Request) -> Answer {
     let _place = line.enter(&peer)?;
     let body = body(request, peer::MAX_STOP).await?;
@@ -281,7 +298,8 @@ pub(crate) async fn watch(lines: Lines, actor: Actor) {
             let client = lines.to(addr, *key)?;
             // Each of its own: one that fails does not hold up the other.
             let compared = compare(&client, id, &actor).await;
-            exchange(&client, id, &actor).await.and(compared)
+            let read = notes(&client, id, &actor).await;
+            exchange(&client, id, &actor).await.and(compared).and(read)
         };
         if let Err(e) = round.await {
             // Whoever is not reached is no evidence.
@@ -343,6 +361,23 @@ async fn exchange(client: &PeerClient, id: &str, actor: &Actor) -> Result<(), No
             Ok(_) | Err(WireError::Refused { .. }) => {}
             Err(e) => return Err(e.into()),
         }
+    }
+    Ok(())
+}
+
+/// Asks the member for what its notes say.
+async fn notes(client: &PeerClient, id: &str, actor: &Actor) -> Result<(), NodeError> {
+    let author = id.to_owned();
+    let wanted = actor.ask(move |node| node.wanted_notes(&author, now_ms())).await??;
+    for statement in wanted {
+        let given = match client.sealed(&statement).await {
+            Ok(given) => given,
+            // Not for this member, or another build.
+            Err(WireError::Refused { .. }) => continue,
+            Err(e) => return Err(e.into()),
+        };
+        let author = id.to_owned();
+        actor.ask(move |node| node.take_sealed(&author, &statement, &given, now_ms())).await??;
     }
     Ok(())
 }

@@ -175,3 +175,43 @@ async fn two_members_compare_and_stop_each_other_over_their_own_lines() {
     let heard = until("the stop", &lines.folder("it"), |s| s.data["heard_stops"][0] == "gb").await;
     assert!(heard.text.contains("heard of gb"), "{}", heard.text);
 }
+
+/// Waits until an entry's first note is shown so.
+async fn shown(dir: &Path, index: u64, so: impl Fn(&serde_json::Value) -> bool) {
+    let begun = Instant::now();
+    loop {
+        let entry = ask(dir, Command::RecordShow { index }).await;
+        if so(&entry.data["notes"][0]) {
+            return;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(150), "waited in vain for the note: {}", entry.text);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_notes_say_goes_over_the_line_to_whom_its_author_named_and_is_destroyed_at_both() {
+    let lines = Lines::serve().await;
+    let dir = lines.folder("it");
+    until("the agreement", &dir, |s| s.data["in_force"] == true).await;
+    let about = ask(&dir, Command::RecordShow { index: 0 }).await.data["id"].as_str().unwrap().to_string();
+    let (text, to) = ("a word for gb".to_string(), vec!["gb".to_string()]);
+    let note = ask(&dir, Command::RecordNote { about, text: text.clone(), to }).await;
+    let statement = note.data["note"].as_str().unwrap().to_string();
+    // The node of `gb` fetches it by itself.
+    shown(&lines.folder("gb"), 0, |n| n["text"] == text.as_str()).await;
+    shown(&lines.folder("pl"), 0, |n| n["text"].is_null() && n["by"] == "it").await;
+    let id: Digest = statement.parse().unwrap();
+    let gb = lines.to_it(&lines.keys("gb").tls_seed());
+    assert_eq!(gb.sealed(&id).await.unwrap().fields[0].value.as_str(), Some(text.as_str()));
+    let nothing = |e: WireError| matches!(e, WireError::Refused { status: 404, .. });
+    // The same answer for what is not for the caller and for what is nowhere.
+    assert!(nothing(lines.to_it(&lines.keys("pl").tls_seed()).sealed(&id).await.unwrap_err()));
+    assert!(nothing(gb.sealed(&Digest::of(b"nowhere")).await.unwrap_err()));
+    ask(&dir, Command::RecordErase { statement, sure: true }).await;
+    for id in IDS {
+        let all = |n: &serde_json::Value| n["destroyed_by"] == serde_json::json!(IDS) && n["text"].is_null();
+        shown(&lines.folder(id), 0, all).await;
+    }
+    assert!(nothing(gb.sealed(&id).await.unwrap_err()));
+}

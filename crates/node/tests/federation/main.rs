@@ -15,6 +15,7 @@ mod liars;
 mod lines;
 mod lost;
 mod members;
+mod notes;
 mod peers;
 mod pooled;
 mod record_and_state;
