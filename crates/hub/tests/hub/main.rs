@@ -9,4 +9,5 @@ mod plain;
 mod relay;
 mod sequencer;
 mod storage;
+mod torn;
 mod witnesses;
