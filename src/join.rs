@@ -107,8 +107,7 @@ fn ask_witnesses(hub: &hub::Hub, roots: Option<&Path>) -> Result<(), NodeError> 
         roster.witnesses.values().map(outside).collect()
     };
     tokio::spawn(async move {
-        let take: std::sync::Arc<dyn Fn(u64, &str) + Send + Sync> =
-            std::sync::Arc::new(move |size, line| counter.count_line(size, line));
+        let take: hub::Take = std::sync::Arc::new(move |size, line| counter.count_line(size, line));
         asker.ask_witnesses(&web, named, take).await;
     });
     Ok(())

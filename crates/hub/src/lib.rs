@@ -63,7 +63,7 @@ use limits::{Allowance, Mailbox};
 use state::State;
 pub use term::Takeover;
 pub use web::Web;
-pub use witnesses::OutsideWitness;
+pub use witnesses::{OutsideWitness, Take};
 use writer::{Job, Writer};
 
 /// Jobs that may wait for the writer; beyond it callers are told to come later.

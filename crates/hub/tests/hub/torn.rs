@@ -43,7 +43,11 @@ async fn a_write_ahead_log_that_is_torn_anywhere_in_its_last_record_loses_nothin
         let one = dir.path().join("one");
         let size = rows(&one);
         assert!(size == acknowledged || size == acknowledged + 1, "{size} entries, torn at {cut}");
-        if size > acknowledged { with += 1 } else { without += 1 }
+        if size > acknowledged {
+            with += 1
+        } else {
+            without += 1
+        }
         // The rules of the record over what is left, for a sample: it costs more than opening the store.
         if cut % 97 == 0 || cut == before || cut == after {
             assert!(hub::fsck::check(&one, None).unwrap().is_clean(), "torn at {cut}");
