@@ -20,7 +20,9 @@
 //! those who have not answered, and f who may have lied, could have cosigned it too. The base is the largest claim that
 //! could be in force. If claims contradict one another, the hub has shown two histories; then each that contradicts the
 //! base must be one that could not be in force, or nobody takes over until more members have answered: two forks that
-//! could both be in force are for people to decide.
+//! could both be in force are for people to decide. A claim beside the base still counts for what was before the two
+//! histories parted, which the opening does not show: it supports every claim on the base's side down to the next one
+//! that is smaller than itself.
 //!
 //! Claims are ordered by term before size: a checkpoint of an older term says nothing about what came after the next
 //! term began. Each claim carries the hub's signature, so that no member can make one up.
@@ -265,8 +267,13 @@ pub fn base(
         }
     }
     let sizes: BTreeSet<u64> = claims.iter().filter_map(on_chain).collect();
-    let largest =
-        sizes.iter().rev().find(|size| could_be(count(&|c| on_chain(c).is_some_and(|s| s >= **size))));
+    // INVARIANT: a claim beside the base supports what was before the two parted, and where that was is not known here.
+    // So it counts for each size down to the next smaller claim: to keep too much is safe, to cut too much is not.
+    let supports = |c: &Claim, size: u64| {
+        let below = sizes.range(..size).next_back().copied().unwrap_or(0);
+        on_chain(c).is_some_and(|s| s >= size) || beside(c).is_some_and(|s| s > below)
+    };
+    let largest = sizes.iter().rev().find(|size| could_be(count(&|c| supports(c, **size))));
     Ok(largest.or(sizes.first()).copied().unwrap_or(0))
 }
 

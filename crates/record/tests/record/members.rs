@@ -3,7 +3,8 @@
 use std::convert::Infallible;
 
 use record::member::Refused;
-use record::{Entry, Member, Shelf};
+use record::term::{Claim, SignOff, base};
+use record::{Digest, Entry, Member, Shelf};
 
 use crate::federation::{World, signed, text, vote};
 
@@ -52,4 +53,27 @@ fn a_clock_that_was_far_ahead_and_is_set_right_holds_nobody_back() {
     let now = world.clock + 90_000;
     member.extend(&world.checkpoint().to_note(), &world.leaves[first..], now, &mut Nowhere).unwrap();
     assert_eq!(member.log.size(), world.log.size());
+}
+
+/// Of five, one may lie. Four have cosigned 8 entries, which are in force; then the hub showed two histories.
+#[test]
+fn a_claim_beside_the_base_supports_what_was_before_the_histories_parted() {
+    let world = World::new(&["a", "b", "c", "d", "e"]);
+    let roster = world.log.roster();
+    let electorate = roster.electorate().unwrap();
+    assert_eq!((electorate.organisations(), electorate.f, electorate.quorum()), (5, 1, 4));
+    let (here, beside) = (Digest::of(b"here"), Digest::of(b"beside"));
+    let claim = |issuer: &str, size: u64, root: Digest| {
+        let next = roster.hub.clone().unwrap();
+        let said = SignOff { term: 1, next, address: "hub.example:1".to_owned(), claim: None };
+        Claim { issuer: issuer.to_owned(), said, at: Some((1, size, root)) }
+    };
+    let claims = [
+        claim("a", 9, here),
+        claim("b", 10, here),
+        claim("c", 9, beside),
+        claim("d", 9, beside),
+        claim("e", 7, here),
+    ];
+    assert_eq!(base(&claims, roster, &|_, root| *root == here), Ok(9));
 }

@@ -58,6 +58,36 @@ fn a_restored_member_remembers_that_it_signed_off() {
 }
 
 #[test]
+fn what_was_in_force_before_two_histories_parted_stays() {
+    holds(7971);
+}
+
+#[test]
+fn a_member_whose_new_key_is_not_in_force_yet_signs_off_with_both() {
+    [1646, 3075, 5286].into_iter().for_each(|seed| drop(holds(seed)));
+}
+
+#[test]
+fn a_member_whose_suspension_is_not_in_force_signs_off() {
+    assert!(holds(1806).for_people, "two histories could be in force");
+}
+
+#[test]
+fn a_member_that_fell_still_shows_others_what_it_cosigned() {
+    holds(3617);
+}
+
+#[test]
+fn a_disk_that_says_no_writes_a_group_as_a_whole() {
+    holds(7099);
+}
+
+#[test]
+fn a_member_restored_on_the_other_side_of_a_fork_waits_for_people() {
+    assert!(holds(6806).for_people);
+}
+
+#[test]
 fn a_disk_that_forgets_what_was_cosigned_is_found() {
     assert!(is_found(Sabotage::ForgetsCosigned));
 }

@@ -169,6 +169,7 @@ impl Actor {
         let kept = &self.disk.kept;
         let machine = Member::wake(&self.id, self.charter, &kept.leaves, &kept.notes)?;
         self.hub = machine.log.roster().term.saturating_sub(1) as usize;
+        self.head.clone_from(&kept.head);
         self.recorded = machine.log.entries().iter().map(|e| e.signed.id()).collect();
         for (id, bytes) in kept.outbox.clone() {
             self.hold(id, bytes, now);
@@ -270,6 +271,18 @@ impl Actor {
     pub fn speaks(&self) -> bool {
         let keys = self.machine.as_ref().and_then(|m| m.log.roster().members.get(&self.id));
         keys.is_some_and(|k| !self.lost.contains(&k.sign))
+    }
+
+    /// Whether it was restored from an old copy and enough others have told it how far they are, but of a history that
+    /// the hub does not show it: it cannot learn what it has cosigned, so it may not say.
+    pub fn is_on_the_other_side(&self) -> bool {
+        let Some(machine) = &self.machine else { return false };
+        let Some(restored) = &machine.restored else { return false };
+        let told: BTreeSet<String> = restored.told.keys().cloned().collect();
+        let roster = machine.log.roster();
+        let enough = roster.electorate().is_some_and(|e| e.decides(&told, Some(&self.id)));
+        let lacks = |(_, size, root): &(u32, u64, Digest)| machine.log.tree().root_at(*size) != Ok(*root);
+        enough && restored.told.values().any(lacks)
     }
 
     /// What it does now and then.
@@ -572,7 +585,8 @@ impl Actor {
             if self.with(|m, d| m.remember(bytes, d))? == Some(true) && self.member().signed_off > before {
                 self.facts.push(Fact::SignedOff(self.member().signed_off));
             }
-            if let Ok(claim) = Claim::read(bytes, self.member().log.roster()) {
+            let claim = Claim::read(bytes, self.member().log.roster());
+            if let Ok(claim) = claim.or_else(|_| Claim::read(bytes, &self.settled())) {
                 signoffs.push(((claim.said.term, claim.issuer), bytes.clone()));
             }
         }
@@ -632,20 +646,34 @@ impl Actor {
         let term = machine.log.roster().term;
         let hub = term as usize;
         let info = hub_info(hub);
-        if term == 0 || hub > self.decided || !machine.log.roster().members.contains_key(&self.id) {
+        // Until its end is in force it is a member, and so is it that will be one: the base may be on either side.
+        let settled = self.settled();
+        let belongs = |roster: &Roster| roster.members.contains_key(&self.id);
+        if term == 0 || hub > self.decided || !belongs(&settled) && !belongs(machine.log.roster()) {
             return Ok(());
         }
         // Entries that have come since may have changed its key.
         let own = self.signoffs.get(&(term, self.id.clone()));
-        if own.is_none_or(|bytes| Claim::read(bytes, machine.log.roster()).is_err()) {
-            let Some(key) = machine.log.roster().keys(&self.id).map(|k| k.sign) else { return Ok(()) };
-            let Some(key) = secret_of(&key).filter(|_| !self.lost.contains(&key)) else { return Ok(()) };
+        let holds = |bytes: &[u8], roster: &Roster| !belongs(roster) || Claim::read(bytes, roster).is_ok();
+        if own.is_none_or(|bytes| !holds(bytes, machine.log.roster()) || !holds(bytes, &settled)) {
+            // A new key counts if the base is above its entry, and the old one if it is below: both sign.
+            let mut keys = Vec::new();
+            for roster in [machine.log.roster(), &settled] {
+                let key = roster.keys(&self.id).map(|k| k.sign);
+                keys.extend(key.filter(|k| !keys.contains(k) && !self.lost.contains(k)));
+            }
+            let mut keys = keys.iter().filter_map(secret_of);
+            let Some(key) = keys.next() else { return Ok(()) };
+            let others: Vec<_> = keys.collect();
             let said = self.with(|m, d| m.sign_off(&info, &address(hub), "director", &key, d))?;
             let Some(mut said) = said else { return Ok(()) };
             if self.has(Sabotage::BaseByNotes) {
                 let claim = self.member().in_force.as_ref().map(|e| bare(e.checkpoint()));
                 let body = SignOff { term, next: info.clone(), address: address(hub), claim };
                 said = statement(&self.id, SIGN_OFF, &body, &key);
+            }
+            for other in &others {
+                said.add_signature(other).unwrap();
             }
             self.signoffs.insert((term, self.id.clone()), said.to_bytes().into());
             self.facts.push(Fact::SignedOff(term));
@@ -662,9 +690,30 @@ impl Actor {
         let log = self.member().log.clone();
         let all: Vec<Vec<u8>> =
             self.signoffs.iter().filter(|((t, _), _)| *t == term).map(|(_, b)| b.to_vec()).collect();
-        // Who may sign off follows from the entries that stay, and these follow from the sign-offs.
-        let (mut roster, mut size) = (log.roster().clone(), log.size());
+        // Who may sign off follows from the entries that stay, and these follow from the sign-offs: what is in force
+        // stays in any case.
         self.no_base = false;
+        let begun = self.open_from(&all, &log, log.size());
+        if begun.is_some() || self.member().watermark() == log.size() {
+            return begun;
+        }
+        let (no_opening, no_base) = (self.no_opening.take(), std::mem::take(&mut self.no_base));
+        let begun = self.open_from(&all, &log, self.member().watermark());
+        if begun.is_none() {
+            self.no_base |= no_base;
+            // That two histories could be in force is more than that too few have spoken.
+            let fork = |why: &TermError| matches!(why, TermError::Fork { .. });
+            if !self.no_opening.as_ref().is_some_and(fork) {
+                self.no_opening = no_opening;
+            }
+        }
+        begun
+    }
+
+    /// Looks for a base from which the same base follows, beginning at this size.
+    fn open_from(&mut self, all: &[Vec<u8>], log: &record::Log, from: u64) -> Option<Message> {
+        let mut roster = Roster::fold(&log.entries()[..from as usize]).0;
+        let mut size = from;
         for turns in 0..4 {
             let valid: Vec<Vec<u8>> =
                 all.iter().filter(|b| Claim::read(b, &roster).is_ok()).cloned().collect();
@@ -684,12 +733,23 @@ impl Actor {
             self.no_opening = None;
             let key = secret_of(&roster.keys(&self.id)?.sign)?;
             let signed = statement(&self.id, OPEN, &opening, &key);
+            if self.loud {
+                let claims = valid.iter().filter_map(|b| Claim::read(b, &roster).ok());
+                let claims: Vec<_> = claims.map(|c| (c.issuer, c.at.map(|(t, size, _)| (t, size)))).collect();
+                println!("{} opens at {} with {claims:?}", self.id, opening.base);
+            }
             let leaves: Vec<Vec<u8>> = log.entries()[..size as usize].iter().map(Entry::to_bytes).collect();
             let sealed = self.word(false).in_force.clone();
             let opening = signed.to_bytes().into();
             return Some(Message::Opened { leaves: leaves.into(), opening, sealed: sealed.into() });
         }
         None
+    }
+
+    /// The members and keys that are in force.
+    fn settled(&self) -> Roster {
+        let machine = self.member();
+        Roster::fold(&machine.log.entries()[..machine.watermark() as usize]).0
     }
 
     /// Shows another member what it has beyond a size, as a hub would.

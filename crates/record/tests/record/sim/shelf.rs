@@ -28,13 +28,15 @@ pub struct Down(pub Trouble);
 #[derive(Clone, Default)]
 pub struct Kept {
     pub leaves: Vec<Vec<u8>>,
+    /// The checkpoint that proves them, with its size.
+    pub head: Option<(u64, String)>,
     pub notes: BTreeMap<String, String>,
     /// Statements that are to be in the record and are not yet.
     pub outbox: BTreeMap<Digest, Rc<[u8]>>,
 }
 
 enum Write {
-    Entries(u64, Vec<Vec<u8>>),
+    Entries(u64, Vec<Vec<u8>>, String),
     Cut(u64),
     Note(String, String),
     Queue(Digest, Rc<[u8]>),
@@ -44,11 +46,15 @@ enum Write {
 impl Kept {
     fn apply(&mut self, write: Write) {
         match write {
-            Write::Entries(first, leaves) => {
+            Write::Entries(first, leaves, note) => {
                 self.leaves.truncate(usize::try_from(first).unwrap());
                 self.leaves.extend(leaves);
+                self.head = Some((self.leaves.len() as u64, note));
             }
-            Write::Cut(size) => self.leaves.truncate(usize::try_from(size).unwrap()),
+            Write::Cut(size) => {
+                self.leaves.truncate(usize::try_from(size).unwrap());
+                self.head = None;
+            }
             Write::Note(name, text) => drop(self.notes.insert(name, text)),
             Write::Queue(id, bytes) => drop(self.outbox.insert(id, bytes)),
             Write::Dequeue(id) => drop(self.outbox.remove(&id)),
@@ -108,9 +114,9 @@ impl Disk {
         match self.point() {
             Ok(()) => self.group.push(write),
             Err(Down(Trouble::FailedButWritten)) => {
+                // A group is durable as a whole or not at all: the disk says no at its flush.
                 self.group.push(write);
-                self.take_group(usize::MAX);
-                return Err(Down(Trouble::FailedButWritten));
+                self.arm(0, Trouble::FailedButWritten);
             }
             Err(Down(Trouble::Full)) => {
                 self.full = true;
@@ -178,8 +184,8 @@ impl Disk {
 impl Shelf for Disk {
     type Error = Down;
 
-    fn keep_entries(&mut self, first: u64, leaves: &[Vec<u8>], _: &str) -> Result<(), Down> {
-        self.write(Write::Entries(first, leaves.to_vec()))
+    fn keep_entries(&mut self, first: u64, leaves: &[Vec<u8>], note: &str) -> Result<(), Down> {
+        self.write(Write::Entries(first, leaves.to_vec(), note.to_owned()))
     }
 
     fn cut_entries(&mut self, size: u64) -> Result<(), Down> {

@@ -532,8 +532,9 @@ impl World {
         let whys: Vec<&TermError> = self.honest().filter_map(|a| a.no_opening.as_ref()).collect();
         let fork = whys.iter().any(|w| matches!(w, TermError::Fork { .. }));
         // Witnesses count for checkpoints and do not sign off, so members alone may be too few; so may those that have
-        // their keys.
-        let able = self.honest().filter(|a| a.speaks()).count();
+        // their keys. When the hub has shown two histories, one that was restored may not say what it has cosigned.
+        let silent = |a: &Actor| self.outcome.forked && a.is_on_the_other_side();
+        let able = self.honest().filter(|a| a.speaks() && !silent(a)).count();
         let few = whys.iter().any(|w| matches!(w, TermError::TooFew { need, .. } if *need as usize > able));
         fork && self.outcome.forked || few || self.honest().any(|a| a.no_base)
     }
