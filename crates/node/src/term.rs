@@ -106,8 +106,13 @@ impl Node {
         }
         let actor = self.signatory();
         let key = self.my_sign();
-        let signed =
+        let mut signed =
             self.member.sign_off(&next.hub, &next.address, &actor, &key, &mut OnStore(&self.store))?;
+        // The base may fall below a change of this key that is not in force: then the key before it is the one that counts.
+        let in_force = self.state.roster.keys(self.me()).map(|k| k.sign).filter(|k| *k != key.public());
+        if let Some(former) = in_force.and_then(|k| self.keys.sign_of(&k)) {
+            signed.add_signature(&former).map_err(|e| NodeError::Record(e.to_string()))?;
+        }
         point("signed off, not kept", "");
         let bytes = signed.to_bytes();
         self.store.set_meta(SIGN_OFF, &bytes)?;
