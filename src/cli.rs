@@ -645,9 +645,12 @@ enum RecordVerb {
         /// Makes a damaged copy good again; what was cosigned, keys and what waits are never touched.
         #[arg(long, requires = "from")]
         rebuild: bool,
-        /// From which copy: a node's folder, a bundle, or `hub` for the hub that this node was joined with.
+        /// From which copy: a node's folder, a bundle, or `hub` for the hub that this node calls.
         #[arg(long, requires = "rebuild", value_name = "DIR|BUNDLE|hub")]
         from: Option<String>,
+        /// Where this hub publishes tiles, if not in `tiles` in its folder.
+        #[arg(long, value_name = "DIR")]
+        tiles: Option<PathBuf>,
     },
 }
 
@@ -860,9 +863,9 @@ fn dispatch(noun: Noun, json: bool) -> Result<Option<Reply>, NodeError> {
                 let bytes = std::fs::read(&file).map_err(|e| NodeError::io(&file, e))?;
                 node::attest::check_snapshot(&bytes, pin)
             }
-            RecordVerb::Fsck { dir, against, rebuild: _, from } => match from {
-                Some(from) => crate::fsck::rebuild(&dir, &from)?,
-                None => crate::fsck::check(&dir, against.as_deref())?,
+            RecordVerb::Fsck { dir, against, rebuild: _, from, tiles } => match from {
+                Some(from) => crate::fsck::rebuild(&dir, tiles.as_deref(), &from)?,
+                None => crate::fsck::check(&dir, tiles.as_deref(), against.as_deref())?,
             },
         },
         Noun::Bundle(verb) => match verb {

@@ -25,12 +25,18 @@ fn copy_at(path: &Path) -> Result<Box<dyn Copy>, NodeError> {
     node::fsck::copy_at(path)
 }
 
-/// Checks a folder.
-pub fn check(dir: &Path, against: Option<&Path>) -> Result<Reply, NodeError> {
+fn no_tiles() -> NodeError {
+    NodeError::Input("--tiles: a node publishes none; expected the folder of a hub".to_owned())
+}
+
+/// Checks a folder. `tiles` is where a hub publishes them, if not in its own folder.
+pub fn check(dir: &Path, tiles: Option<&Path>, against: Option<&Path>) -> Result<Reply, NodeError> {
     let mut other = against.map(copy_at).transpose()?;
     let other = other.as_mut().map(|copy| &mut **copy as &mut dyn Copy);
     let report = if is_hub(dir) {
-        hub::fsck::check(dir, other).map_err(hub_error)?
+        hub::fsck::check(dir, tiles, other).map_err(hub_error)?
+    } else if tiles.is_some() {
+        return Err(no_tiles());
     } else {
         node::fsck::check(dir, other)?
     };
@@ -43,16 +49,19 @@ pub fn check(dir: &Path, against: Option<&Path>) -> Result<Reply, NodeError> {
     Ok(reply(report.is_clean(), text, data(&report)))
 }
 
-/// Rebuilds a damaged folder from a node's folder, a bundle, or `hub`: the hub that this node was joined with.
-pub fn rebuild(dir: &Path, from: &str) -> Result<Reply, NodeError> {
+/// Rebuilds a damaged folder from a node's folder, a bundle, or `hub`: the one that this node calls.
+pub fn rebuild(dir: &Path, tiles: Option<&Path>, from: &str) -> Result<Reply, NodeError> {
     let hub = is_hub(dir);
+    if !hub && tiles.is_some() {
+        return Err(no_tiles());
+    }
     let mut source: Box<dyn Copy> = match from {
         "hub" if hub => return Err(NodeError::Input("a hub is rebuilt from a member's folder".to_owned())),
         "hub" => Box::new(node::fsck::OverWire::open(dir)?),
         path => copy_at(Path::new(path))?,
     };
     let rebuilt = if hub {
-        let rebuilt = hub::fsck::rebuild(dir, &mut *source).map_err(hub_error);
+        let rebuilt = hub::fsck::rebuild(dir, tiles, &mut *source).map_err(hub_error);
         rebuilt.map(|done| done.map(|d| (d.before, d.damaged, d.refilled, d.after)))
     } else {
         let rebuilt = node::fsck::rebuild(dir, &mut *source);

@@ -122,7 +122,7 @@ fn publish(hub: &hub::Hub, dir: &Path, place: &str, roots: Option<&Path>) -> Res
         let objects = hub::tiles::Objects::s3(place, &web).map_err(fault)?;
         tokio::spawn(async move { stopped(hub.publish_tiles(objects).await) });
     } else {
-        let folder = if place.is_empty() { dir.join("tiles") } else { place.into() };
+        let folder = if place.is_empty() { dir.join(hub::fsck::TILES) } else { place.into() };
         let files = hub::tiles::Files::open(&folder).map_err(fault)?;
         tokio::spawn(async move { stopped(hub.publish_tiles(files).await) });
     }

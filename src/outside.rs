@@ -53,10 +53,10 @@ pub async fn receipt_export(node: &Path, statement: &str, out: &Path) -> Result<
     let path = node.join("charter.toml");
     let text = std::fs::read_to_string(&path).map_err(|e| NodeError::io(&path, e))?;
     let charter = Charter::parse("charter.toml", &text)?;
-    let address = config.hub.ok_or_else(|| input("this node has joined no federation"))?;
+    let (address, hub) = node::hub_of(node)?;
     let keys = node::keys::NodeKeys::open(&node.join("node.key"))?;
     let identity = wire::TlsIdentity::from_seed(&keys.tls_seed())?;
-    let client = wire::HubClient::through(&identity, &address, charter.hub.tls, config.proxy.as_ref())?;
+    let client = wire::HubClient::through(&identity, &address, hub.tls, config.proxy.as_ref())?;
     let asked = format!("{}/{id}", hub::RECEIPT);
     let bytes = client.client().get(&asked, record::cose::MAX_RECEIPT).await?;
     let receipt = CoseReceipt::read(&bytes).map_err(input)?;
@@ -67,7 +67,7 @@ pub async fn receipt_export(node: &Path, statement: &str, out: &Path) -> Result<
     let index = receipt.index();
     let entries = client.entries(index, index.saturating_add(1)).await?;
     let entry = entries.first().ok_or_else(|| input("the hub gave no entry to its receipt"))?;
-    let root = receipt.verify(entry, &charter.hub.key).map_err(input)?;
+    let root = receipt.verify(entry, &hub.key).map_err(input)?;
     let beside = std::path::PathBuf::from(format!("{}.entry", out.display()));
     std::fs::write(out, &bytes).map_err(|e| NodeError::io(out, e))?;
     std::fs::write(&beside, entry).map_err(|e| NodeError::io(&beside, e))?;

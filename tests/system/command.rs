@@ -79,8 +79,14 @@ pub struct Process(Child);
 
 impl Process {
     pub fn start(args: &[&str], out: &Path, err: &Path) -> Process {
+        Process::start_in(Path::new("."), args, out, err)
+    }
+
+    /// As [`start`](Self::start), with another working folder.
+    pub fn start_in(folder: &Path, args: &[&str], out: &Path, err: &Path) -> Process {
         let append = |path: &Path| std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
         let child = Command::new(BINARY)
+            .current_dir(folder)
             .args(args)
             .env("COMITY_LOG", "debug")
             .stdin(Stdio::null())

@@ -169,3 +169,40 @@ fn a_page_of_the_store_that_fell_is_named_and_what_no_other_copy_has_is_kept() {
     let empty = scratch();
     fsck(empty.path(), &[]).exits(2).says("is not a node's folder");
 }
+
+#[test]
+fn published_tiles_in_which_a_bit_fell_are_named_wherever_they_are_and_written_again() {
+    let (dir, folders) = copies(&["hub", "gb"]);
+    let (hub, gb) = (&folders[0], folders[1].display().to_string());
+    let publish = |tiles: &[&str], published: &Path| {
+        let (out, err) = (dir.path().join("out"), dir.path().join("err"));
+        let folder = hub.display().to_string();
+        let serve = ["hub", "serve", "--dir", &folder, "--listen", "127.0.0.1:0"];
+        let mut served = Process::start_in(dir.path(), &[serve.as_slice(), tiles].concat(), &out, &err);
+        let note = until("the tiles", || std::fs::read_to_string(published.join("checkpoint")).ok());
+        served.kill();
+        note
+    };
+    // In the hub's own folder, and in one that is named from where the process runs.
+    let (own, named) = (hub.join("tiles"), dir.path().join("public/tiles"));
+    let note = publish(&["--tiles"], &own);
+    assert_eq!(publish(&["--tiles", "public/tiles"], &named), note);
+    for (published, option) in [(&own, vec![]), (&named, vec!["--tiles", named.to_str().unwrap()])] {
+        fsck(hub, &option).exits(0).says("CLEAN");
+        let tile = crate::command::files(&published.join("tile/0"))
+            .into_iter()
+            .map(|file| published.join("tile/0").join(file))
+            .find(|file| file.display().to_string().contains(".p/"))
+            .unwrap();
+        let mut bytes = std::fs::read(&tile).unwrap();
+        bytes[33] ^= 4;
+        std::fs::write(&tile, bytes).unwrap();
+        fsck(hub, &option).exits(1).says("DAMAGED").says("tile/0/000.p/").says("byte 33");
+        let rebuild = [option.as_slice(), &["--rebuild", "--from", &gb]].concat();
+        fsck(hub, &rebuild).exits(0).says("CLEAN");
+        assert!(!tile.exists(), "a tile is written again by the hub that publishes it");
+    }
+    publish(&["--tiles"], &own);
+    fsck(hub, &["--tiles", "no-such-folder"]).exits(2).says("no-such-folder");
+    fsck(Path::new(&gb), &["--tiles", "public"]).exits(2).says("a node publishes none");
+}

@@ -1,5 +1,8 @@
 //! Checks a hub's folder and makes a damaged log good again from a member's copy.
 //!
+//! Tiles are looked for where a hub publishes them if it is told no other place, the folder [`TILES`] in its own, or in
+//! the folder that is named; those in a bucket are for [`crate::tiles`], which compares before it writes.
+//!
 //! What is checked is in [`record::fsck`]; here is what reads it out of the store. A rebuild touches the entries alone
 //! and adds the cosignatures that the member's checkpoint has. A hub signs one root for a size for good, so it must have
 //! as many entries after a rebuild as before, the same ones: what no member has yet stays as it is, if it is sound.
@@ -19,14 +22,28 @@ const LISTED: usize = 16;
 /// Deepest folder of tiles.
 const DEEPEST: usize = 12;
 
-/// Checks the folder of a hub that is not running. `against` is another copy to compare with.
+/// Where a hub publishes tiles if it is told no other place, in its folder.
+pub const TILES: &str = "tiles";
+
+/// Checks the folder of a hub that is not running. `tiles` is where they are published, if not in the folder [`TILES`]
+/// of `dir`; `against` is another copy to compare with.
 ///
 /// # Errors
-/// When it cannot be looked at: it holds no hub, or a process has it.
-pub fn check(dir: &Path, against: Option<&mut dyn Copy>) -> Result<Report, HubError> {
+/// When it cannot be looked at: it holds no hub, a process has it, or there is no such folder of tiles.
+pub fn check(dir: &Path, tiles: Option<&Path>, against: Option<&mut dyn Copy>) -> Result<Report, HubError> {
     let path = database(dir)?;
     let _lock = files::lock(dir)?;
-    examine(dir, &path, against)
+    let tiles = published(dir, tiles)?;
+    examine(dir, &path, &tiles, against)
+}
+
+/// The folder of the tiles. One that was named must be there.
+fn published(dir: &Path, tiles: Option<&Path>) -> Result<PathBuf, HubError> {
+    let Some(named) = tiles else { return Ok(dir.join(TILES)) };
+    match std::fs::read_dir(named) {
+        Ok(_) => Ok(named.to_owned()),
+        Err(source) => Err(HubError::File { what: "list", path: named.to_owned(), source }),
+    }
 }
 
 fn database(dir: &Path) -> Result<PathBuf, HubError> {
@@ -38,7 +55,12 @@ fn kept_fault(name: String, what: String) -> Damage {
     Damage::at(Place::Kept(name), Fault::Store(what))
 }
 
-fn examine(dir: &Path, path: &Path, against: Option<&mut dyn Copy>) -> Result<Report, HubError> {
+fn examine(
+    dir: &Path,
+    path: &Path,
+    published: &Path,
+    against: Option<&mut dyn Copy>,
+) -> Result<Report, HubError> {
     // To look changes nothing, not even the log beside the file.
     let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     let mut damages = integrity(&db);
@@ -51,7 +73,7 @@ fn examine(dir: &Path, path: &Path, against: Option<&mut dyn Copy>) -> Result<Re
         }
         Err(e) => damages.push(Damage::at(Place::Store, Fault::Store(e.to_string()))),
     }
-    if let Ok(note) = std::fs::read(dir.join("checkpoint")) {
+    if let Ok(note) = std::fs::read(published.join("checkpoint")) {
         kept.notes.push(("checkpoint".to_owned(), note));
     }
     let mut scan = Scan::new(kept);
@@ -67,7 +89,7 @@ fn examine(dir: &Path, path: &Path, against: Option<&mut dyn Copy>) -> Result<Re
     if let Err(e) = taken {
         damages.push(Damage::at(Place::Store, Fault::Store(e.to_string())));
     }
-    let tiles = tiles(dir);
+    let tiles = tiles(published);
     let mut report = scan.finish(tiles, &mut |index| entry(&db, index).ok().flatten());
     // The id follows from the statement: where the entry is sound, it is the id that fell.
     let entries: Vec<u64> = report.damages.iter().filter_map(Damage::entry).collect();
@@ -193,10 +215,11 @@ pub struct Rebuilt {
 ///
 /// # Errors
 /// When it cannot be done; then the store is as it was.
-pub fn rebuild(dir: &Path, from: &mut dyn Copy) -> Result<Option<Rebuilt>, HubError> {
+pub fn rebuild(dir: &Path, tiles: Option<&Path>, from: &mut dyn Copy) -> Result<Option<Rebuilt>, HubError> {
     let path = database(dir)?;
     let _lock = files::lock(dir)?;
-    let before = examine(dir, &path, None)?;
+    let tiles = published(dir, tiles)?;
+    let before = examine(dir, &path, &tiles, None)?;
     if before.is_clean() {
         return Ok(None);
     }
@@ -218,8 +241,8 @@ pub fn rebuild(dir: &Path, from: &mut dyn Copy) -> Result<Option<Rebuilt>, HubEr
         }
         other => other?,
     };
-    drop_tiles(dir, &before)?;
-    let after = examine(dir, &path, None)?;
+    drop_tiles(&tiles, &before)?;
+    let after = examine(dir, &path, &tiles, None)?;
     Ok(Some(Rebuilt { before, damaged, refilled, after }))
 }
 
@@ -238,10 +261,10 @@ fn set_aside(path: &Path) -> Result<PathBuf, HubError> {
 }
 
 /// Damaged tiles follow from the entries and are written again.
-fn drop_tiles(dir: &Path, before: &Report) -> Result<(), HubError> {
+fn drop_tiles(tiles: &Path, before: &Report) -> Result<(), HubError> {
     for damage in &before.damages {
         if let Place::Tile(name) = &damage.place {
-            let path = dir.join(name);
+            let path = tiles.join(name);
             std::fs::remove_file(&path).map_err(|source| HubError::File { what: "remove", path, source })?;
         }
     }

@@ -116,8 +116,13 @@ impl Files {
     /// When it cannot be made, or another process writes in it.
     pub fn open(root: &Path) -> Result<Self, HubError> {
         let fault = |what| move |source| HubError::File { what, path: root.to_owned(), source };
-        let tmp = root.join(".tmp");
+        // As it is whatever becomes the working folder, and with a folder above it to make it durable in.
+        let whole = std::path::absolute(root).map_err(fault("find"))?;
+        let tmp = whole.join(".tmp");
         fs::create_dir_all(&tmp).map_err(fault("make"))?;
+        for above in whole.ancestors().take(2) {
+            File::open(above).and_then(|folder| folder.sync_all()).map_err(fault("make durable"))?;
+        }
         let lock = File::options()
             .create(true)
             .truncate(false)
@@ -132,7 +137,7 @@ impl Files {
             }
         }
         let inner = Folder {
-            root: root.to_owned(),
+            root: whole,
             next: AtomicU64::new(0),
             replacing: Mutex::new(()),
             durable: Mutex::default(),
@@ -170,11 +175,8 @@ impl Folder {
         let mut durable = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
         if !durable.contains(&parent) {
             fs::create_dir_all(&parent)?;
-            for above in parent.ancestors().skip(1) {
+            for above in parent.ancestors().skip(1).take_while(|above| above.starts_with(&self.root)) {
                 File::open(above)?.sync_all()?;
-                if above == self.root {
-                    break;
-                }
             }
             durable.insert(parent.clone());
         }

@@ -381,12 +381,7 @@ impl OverWire {
     pub fn open(dir: &Path) -> Result<OverWire, NodeError> {
         let config = Config::read(dir)?;
         let keys = NodeKeys::open(&dir.join("node.key"))?;
-        let (roster, _) = pinned(dir)
-            .map_err(NodeError::Input)?
-            .ok_or_else(|| NodeError::Input("this node has joined no federation yet".to_owned()))?;
-        let (Some(addr), Some(hub)) = (&config.hub, &roster.hub) else {
-            return Err(NodeError::Input("no hub address; run `comity node join` with `--hub`".to_owned()));
-        };
+        let (addr, hub) = crate::term::hub_of(dir)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -394,7 +389,7 @@ impl OverWire {
         let identity = TlsIdentity::from_seed(&keys.tls_seed())?;
         let client = {
             let _inside = runtime.enter();
-            HubClient::through(&identity, addr, hub.tls, config.proxy.as_ref())?
+            HubClient::through(&identity, &addr, hub.tls, config.proxy.as_ref())?
         };
         let sync = runtime.block_on(client.sync(Have::default(), Duration::ZERO))?;
         let notes = [sync.checkpoint, sync.sealed_checkpoint].into_iter().flatten().collect();

@@ -35,6 +35,7 @@ pub use config::Config;
 pub use control::{Command, Reply};
 pub use core::{Node, Parts};
 pub use store::Store;
+pub use term::hub_of;
 
 use std::path::Path;
 

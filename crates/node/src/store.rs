@@ -109,6 +109,13 @@ create table if not exists evidence(id integer primary key, time integer not nul
 create table if not exists outputs(study text not null, run integer not null, role text not null, body blob not null, primary key(study, run, role)) strict;
 ";
 
+/// A kept value, read without opening the store for writing; nothing if it is not there or cannot be read.
+pub(crate) fn glance(dir: &Path, key: &str) -> Option<Vec<u8>> {
+    let db =
+        Connection::open_with_flags(dir.join("store.db"), rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY).ok()?;
+    db.query_row("select value from meta where key = ?1", [key], |row| row.get(0)).ok()
+}
+
 impl Store {
     /// Opens or creates the store.
     pub fn open(path: &Path) -> Result<Store, NodeError> {

@@ -59,6 +59,29 @@ impl Next {
     }
 }
 
+/// The hub that a node's folder calls, and where: the last one that it was pointed to, or the charter's. Opens no store
+/// for writing, so that it can be asked of a damaged one; what cannot be read there counts as not said.
+///
+/// # Errors
+/// When the node has joined no federation.
+pub fn hub_of(dir: &Path) -> Result<(String, HubInfo), NodeError> {
+    let path = dir.join("charter.toml");
+    let text = std::fs::read_to_string(&path).map_err(|e| NodeError::io(&path, e))?;
+    let charter = Charter::parse("charter.toml", &text)?;
+    if let Some(next) = crate::store::glance(dir, NEXT)
+        && let Ok(next) = serde_json::from_slice::<Next>(&next)
+        && next.federation == charter.federation
+    {
+        return Ok((next.address, next.hub));
+    }
+    let joined = Config::read(dir)?.hub;
+    let address = joined.ok_or_else(|| {
+        NodeError::Input("no hub address; run `comity node join` with `--hub HOST:PORT`".to_owned())
+    })?;
+    let charter::document::Hub { operator, jurisdiction, key, tls } = charter.hub;
+    Ok((address, HubInfo { operator, jurisdiction, key, tls }))
+}
+
 impl Node {
     /// The hub that this node was pointed to, if it was since it joined.
     pub(crate) fn next_hub(&self) -> Result<Option<Next>, NodeError> {

@@ -50,7 +50,7 @@ async fn a_write_ahead_log_that_is_torn_anywhere_in_its_last_record_loses_nothin
         }
         // The rules of the record over what is left, for a sample: it costs more than opening the store.
         if cut % 97 == 0 || cut == before || cut == after {
-            assert!(hub::fsck::check(&one, None).unwrap().is_clean(), "torn at {cut}");
+            assert!(hub::fsck::check(&one, None, None).unwrap().is_clean(), "torn at {cut}");
             assert_eq!(Hub::open(&one).unwrap().size(), size);
         }
     }
