@@ -800,8 +800,8 @@ impl State {
         }
         attests.by.insert(statement.issuer.clone(), said);
         // Those who are members now: of who was one at that size, the record up to here says nothing any more.
-        let alike = attests.by.iter().filter(|(m, s)| **s == said && self.roster.members.contains_key(*m));
-        if attests.agreed.is_none() && alike.count() >= self.roster.quorum() as usize {
+        let alike = attests.by.iter().filter(|(_, s)| **s == said).map(|(m, _)| m.clone()).collect();
+        if attests.agreed.is_none() && decide(&self.roster, &alike) {
             attests.agreed = Some((attest.root, index));
         }
         Ok(())
@@ -860,14 +860,19 @@ impl State {
         if !asked.insert(statement.issuer.clone()) {
             return void("asked before");
         }
-        let now = asked.iter().filter(|m| self.roster.members.contains_key(*m)).count();
-        if now >= self.roster.quorum() as usize {
+        if decide(&self.roster, asked) {
             // Active from the next index: whoever does not know it folds no further.
             self.asked.remove(&activate.version);
             self.protocol = activate.version;
         }
         Ok(())
     }
+}
+
+/// Whether these are a quorum of the members: organisations, not seats, and none of the outside witnesses, who fold
+/// nothing.
+fn decide(roster: &Roster, names: &BTreeSet<String>) -> bool {
+    roster.electorate().is_some_and(|e| e.decides(names, None))
 }
 
 /// Whether a statement of this type changes the roster of a charter that was proposed.

@@ -22,8 +22,10 @@
 //!
 //! The file brings its own charter and so its own keys: like a bundle it proves nothing unless the charter's digest
 //! comes from elsewhere (A11). *Overdue* alone needs words of others, that the log had not grown by some time: one of
-//! f + 1 cosigners is honest, and a minute is allowed for clocks. What no file can show is a checkpoint that was never
-//! signed, a receipt that was never given, or a call that was not answered.
+//! f + 1 members is honest, and a minute is allowed for clocks. A witness's word does not count: anybody may show it the
+//! last checkpoint that it knows once more. Nor is that claim as good alone as the others: whoever leaves out of the
+//! file who joined since makes f smaller, so hold the members that it names against a record. What no file can show is a
+//! checkpoint that was never signed, a receipt that was never given, or a call that was not answered.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -500,7 +502,7 @@ pub fn faults(roster: &Roster, size: u64) -> usize {
     roster.electorate_at(size).map_or(usize::MAX, |e| e.f as usize)
 }
 
-/// Organisations of which a cosigner by its own clock cosigned the note as the latest one later than the promised
+/// Organisations of which a member by its own clock cosigned the note as the latest one later than the promised
 /// time, with a minute for clocks; each with the cosigner's name.
 pub fn late_cosigners(
     note: &SignedCheckpoint,
@@ -512,7 +514,7 @@ pub fn late_cosigners(
     let Some(electorate) = roster.electorate_at(note.checkpoint().size()) else { return BTreeMap::new() };
     let cosigned = note.cosigned_in(electorate);
     let late = cosigned.into_iter().filter(|(_, seconds)| late(*seconds));
-    late.filter_map(|(who, _)| Some((electorate.cosigner(&who)?.operator.clone(), who))).collect()
+    late.filter_map(|(who, _)| Some((electorate.members.get(&who)?.operator.clone(), who))).collect()
 }
 
 /// What two of the hub's checkpoints prove of it, if the second is of a tree that is at hand and the first is not of

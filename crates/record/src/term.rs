@@ -24,8 +24,10 @@
 //! histories parted, which the opening does not show: it supports every claim on the base's side down to the next one
 //! that is smaller than itself.
 //!
-//! Claims are ordered by term before size: a checkpoint of an older term says nothing about what came after the next
-//! term began. Each claim carries the hub's signature, so that no member can make one up.
+//! Only claims of the term that ends count: a checkpoint of an older one says nothing about what came after this one
+//! began, and its opening has settled what stays of before. So the base is never below that opening, also where nobody
+//! has cosigned anything since: with as many sign-offs as it takes none of which claims anything of the term, nothing
+//! of it can be in force. Each claim carries the hub's signature, so that no member can make one up.
 //!
 //! **Threat model.** The old hub may be alive, lie, and work with f members. It gains nothing: a member that signed off
 //! cosigns nothing more of that term (kept before the sign-off leaves), so of q members that signed off and q whose
@@ -254,7 +256,10 @@ pub fn base(
     if have < need {
         return Err(TermError::TooFew { have, need });
     }
-    let term = claims.iter().filter_map(|c| c.at.map(|(t, ..)| t)).max().unwrap_or(0);
+    // A claim of an older term says nothing of this one, and what it could say of its own the opening of this one has
+    // settled: that stays, whether anything was cosigned since or not.
+    let term = roster.term;
+    let began = roster.began(term);
     let highest = |c: &Claim| c.at.filter(|(t, ..)| *t == term).map(|(_, size, root)| (size, root));
     let could_be = |support: u32| support + (n - have.min(n)) + f.min(have - support) >= q;
     let on_chain = |c: &Claim| highest(c).filter(|(size, root)| agrees(*size, root)).map(|(size, _)| size);
@@ -274,7 +279,7 @@ pub fn base(
         on_chain(c).is_some_and(|s| s >= size) || beside(c).is_some_and(|s| s > below)
     };
     let largest = sizes.iter().rev().find(|size| could_be(count(&|c| supports(c, **size))));
-    Ok(largest.or(sizes.first()).copied().unwrap_or(0))
+    Ok(largest.or(sizes.first()).copied().unwrap_or(0).max(began))
 }
 
 impl Opening {
@@ -387,6 +392,11 @@ fn consistent(a: (u64, Digest), b: (u64, Digest), proof: &[Digest]) -> bool {
 }
 
 impl Roster {
+    /// The smallest size of a checkpoint of this term: its opening is in it. 0 for the first.
+    fn began(&self, term: u32) -> u64 {
+        self.eras.iter().find(|era| era.electorate.term == term).map_or(0, |era| era.from)
+    }
+
     /// The term of the hub that signed this checkpoint; nothing if none of this log did.
     pub fn term_of(&self, note: &SignedCheckpoint) -> Option<u32> {
         self.eras

@@ -29,6 +29,60 @@ fn a_root_is_attested_when_a_quorum_has_said_the_same_and_not_before() {
     assert_eq!(f.state.attests[&36].agreed, Some((root, f.state.size - 1)));
 }
 
+/// One organisation has four of the nine seats: six organisations, of whom one may lie, and a quorum of four.
+fn four_seats_of_one() -> Federation {
+    let mut charter = Charter { snapshot_every: Some(EVERY), ..charter() };
+    for member in charter.members.iter_mut().filter(|m| ["ar", "au", "ch", "gb"].contains(&m.id.as_str())) {
+        member.control = "one".into();
+    }
+    let mut f = Federation::under(charter);
+    f.fill(40);
+    f
+}
+
+#[test]
+fn seats_of_one_operator_attest_and_activate_as_one() {
+    let mut f = four_seats_of_one();
+    let (next, lie) = (KNOWN_VERSION + 1, Digest::of(b"another state"));
+    for member in ["ar", "au", "ch", "gb"] {
+        valid(f.attest(member, 36, lie));
+        valid(f.ask_version(member, next));
+    }
+    assert_eq!(f.state.attested(), None, "one organisation is no quorum, however many seats it has");
+    assert_eq!(f.state.stopped_at(), None);
+    let mut f = four_seats_of_one();
+    let root = f.root_at(36);
+    for member in ["gb", "it", "pl", "no"] {
+        assert_eq!(f.state.attested(), None);
+        valid(f.attest(member, 36, root));
+    }
+    assert_eq!(f.state.attested(), Some((36, root)));
+}
+
+#[test]
+fn witnesses_that_fold_nothing_are_not_waited_for_by_those_who_attest_and_activate() {
+    let witness = |n: usize| record::WitnessInfo {
+        name: format!("witness.example/{n}"),
+        operator: format!("university {n}"),
+        key: key("witness", &n.to_string()).public(),
+        url: "https://witness.example".into(),
+    };
+    // Of nine members and nine witnesses twelve make a checkpoint's quorum; of the nine members six do.
+    let mut charter = Charter { snapshot_every: Some(EVERY), faults: Some(2), ..charter() };
+    charter.witnesses = (0..9).map(witness).collect();
+    let mut f = Federation::under(charter);
+    f.fill(40);
+    assert!(f.state.roster.quorum() > 9, "members alone are fewer than a checkpoint needs");
+    let root = f.root_at(36);
+    for member in ["gb", "it", "pl", "nl", "se", "no"] {
+        assert_eq!(f.state.attested(), None);
+        valid(f.attest(member, 36, root));
+        valid(f.ask_version(member, KNOWN_VERSION + 1));
+    }
+    assert_eq!(f.state.attested(), Some((36, root)));
+    assert!(f.state.stopped_at().is_some());
+}
+
 #[test]
 fn members_that_name_different_versions_do_not_attest_the_same() {
     let mut f = attesting();

@@ -218,6 +218,34 @@ fn a_promise_that_is_overdue_by_the_clocks_of_more_than_f_members_convicts_the_h
     proves_nothing(claim(&[("gb", late), ("it", late)], 8));
 }
 
+/// A witness cosigns the last checkpoint that it knows again for whoever shows it, and the hub may not have reached it.
+#[test]
+fn a_witness_that_is_shown_an_old_checkpoint_again_makes_no_promise_overdue() {
+    let mut charter = charter(&["gb", "it"]);
+    let witness = crate::federation::text(&[
+        ("name", "witness.example/w".to_owned()),
+        ("operator", "university".to_owned()),
+        ("key", key("witness", "cosign").public().to_string()),
+        ("url", "https://witness.example".to_owned()),
+    ]);
+    charter.insert("witnesses".to_owned(), Value::List(vec![witness]));
+    let charter = Value::Map(charter);
+    let roster = Roster::of_charter(&charter).unwrap();
+    assert_eq!(roster.f, 0, "so the word of one is enough");
+    let (one, _) = forked();
+    let receipt = receipt(&one, 7);
+    let late = (receipt.promised_by / 1000) as u64 + 61;
+    let convicts = |who: &str, by: &str| {
+        let mut note = hub_note(7, tree(&one[..7]).root());
+        let line = Cosignature::sign(note.checkpoint(), who, late, &key(by, "cosign")).unwrap();
+        note.add(line, &roster).unwrap();
+        let claim = Claim::Overdue { checkpoint: note.to_note(), receipt: receipt.clone() };
+        Evidence::new(charter.clone(), claim).verify(None).is_ok()
+    };
+    assert!(convicts("gb", "gb"));
+    assert!(!convicts("witness.example/w", "witness"));
+}
+
 #[test]
 fn a_member_that_signs_a_wrong_entry_is_convicted_and_nobody_else_is() {
     let (one, other) = forked();

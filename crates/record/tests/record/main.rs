@@ -10,6 +10,7 @@ mod federation;
 mod flips;
 mod golden;
 mod handover;
+mod handovers_by_hand;
 mod hostile;
 mod logs;
 mod members;
