@@ -1,7 +1,7 @@
 //! Ten processes that die at every named point on their way (`wire::point`), by SIGKILL, over real TLS and files, and
 //! are started again each time: through agree, register, ask, decide, compute and release.
 
-use crate::command::{BINARY, Said, at, comity, scratch, until};
+use crate::command::{Said, address, at, binary, comity, scratch, until};
 use crate::demo::{MEMBERS, copy, demo};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,7 +48,7 @@ impl Mortal {
             let path = self.dir.join(format!("{}.{suffix}", self.name));
             std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap()
         };
-        let child = Command::new(BINARY)
+        let child = Command::new(binary())
             .args(&self.args)
             .env("COMITY_LOG", "warn")
             .env("COMITY_DIE_ONCE", Mortal::points(&self.dir, &self.name))
@@ -136,12 +136,6 @@ fn everywhere(nodes: &[PathBuf], act: impl Fn(&Path) + Sync) {
             scope.spawn(|| act(node));
         }
     });
-}
-
-/// A port that was free a moment ago.
-pub fn address() -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().to_string()
 }
 
 fn charter(dir: &Path) -> String {

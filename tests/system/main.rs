@@ -17,3 +17,4 @@ mod fsck;
 mod handover;
 mod left_behind;
 mod line;
+mod log;
