@@ -3,6 +3,7 @@
 
 use crate::command::{Said, address, at, binary, comity, scratch, until};
 use crate::demo::{MEMBERS, copy, demo};
+use crate::log::Log;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::process::ExitStatusExt;
@@ -269,4 +270,32 @@ fn each_of_ten_processes_is_killed_at_every_point_that_it_passes_and_the_questio
         all += points.len();
     }
     println!("{all} deaths");
+}
+
+#[test]
+fn a_process_that_is_aimed_at_a_point_dies_there_at_that_passing_and_lives_when_started_again() {
+    let mut it = Log::agree_in(&["gb", "se", "ch"], true);
+    it.aim("hub", 2, "written, not shown node.stop@1");
+    at(&it.path("gb"), "node stop", &[]).exits(0);
+    until("the first stop", || {
+        let (size, watermark) = it.sizes("gb");
+        let stops = it.record("gb").iter().filter(|(kind, ..)| kind == "node.stop@1").count();
+        (size == watermark && stops == 1).then_some(())
+    });
+    assert!(it.hubs.get_mut("hub").unwrap().ended().is_none(), "it passes the first time");
+    at(&it.path("se"), "node stop", &[]).exits(0);
+    let status = until("the death", || it.hubs.get_mut("hub").unwrap().ended());
+    assert_eq!(status.signal(), Some(9));
+    let noted = std::fs::read_to_string(it.aim_of("hub")).unwrap();
+    assert_eq!(noted, "died written, not shown node.stop@1\n");
+    it.serve_hub("hub");
+    at(&it.path("ch"), "node stop", &[]).exits(0);
+    for id in ["gb", "se", "ch"] {
+        until("all three stops", || {
+            let record = it.record(id);
+            let of =
+                |(kind, _, status): &&(String, String, String)| kind == "node.stop@1" && status == "in force";
+            (record.iter().filter(of).count() == 3).then_some(())
+        });
+    }
 }

@@ -18,3 +18,4 @@ mod handover;
 mod left_behind;
 mod line;
 mod log;
+mod notes;
