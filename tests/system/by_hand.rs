@@ -1,6 +1,6 @@
 //! `scripts/by-hand.sh`: what the guide shows, typed as the guide shows it.
 
-use crate::command::{BINARY, Said, comity, finished, scratch};
+use crate::command::{Said, binary, comity, finished, scratch};
 use crate::demo::demo;
 use std::path::Path;
 use std::process::Command;
@@ -9,7 +9,7 @@ fn by_hand(how: &str, dir: &Path) -> Said {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/by-hand.sh");
     let mut command = Command::new("bash");
     command.arg(script).arg(how).arg(&demo().dir).arg(dir);
-    command.env("COMITY", BINARY).env("LISTEN", "127.0.0.1:0").env("COLUMNS", "100");
+    command.env("COMITY", binary()).env("LISTEN", "127.0.0.1:0").env("COLUMNS", "100");
     let said = finished(command);
     // What it started it ended.
     for file in std::fs::read_dir(dir).unwrap() {

@@ -3,9 +3,20 @@
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-pub const BINARY: &str = env!("CARGO_BIN_EXE_comity");
+/// The command. Examples, for whom cargo does not name it, find it beside themselves, or where `COMITY` says.
+pub fn binary() -> PathBuf {
+    if let Some(path) = option_env!("CARGO_BIN_EXE_comity") {
+        return path.into();
+    }
+    if let Some(path) = std::env::var_os("COMITY") {
+        return path.into();
+    }
+    let example = std::env::current_exe().unwrap();
+    example.ancestors().nth(2).unwrap().join("comity")
+}
 
 /// What a command said.
 pub struct Said {
@@ -49,7 +60,7 @@ impl Said {
 
 /// Runs a command to its end.
 pub fn comity<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> Said {
-    let mut command = Command::new(BINARY);
+    let mut command = Command::new(binary());
     command.args(args).env("COLUMNS", "100").env("NO_COLOR", "1").stdin(Stdio::null());
     finished(command)
 }
@@ -79,16 +90,25 @@ pub struct Process(Child);
 
 impl Process {
     pub fn start(args: &[&str], out: &Path, err: &Path) -> Process {
-        Process::start_in(Path::new("."), args, out, err)
+        Process::start_in(args, (out, err), &[("COMITY_LOG", "debug".as_ref())])
     }
 
-    /// As [`start`](Self::start), with another working folder.
-    pub fn start_in(folder: &Path, args: &[&str], out: &Path, err: &Path) -> Process {
+    pub fn start_in(args: &[&str], to: (&Path, &Path), environment: &[(&str, &Path)]) -> Process {
+        Process::start_at(Path::new("."), args, to, environment)
+    }
+
+    /// As [`start_in`](Self::start_in), with another working folder.
+    pub fn start_at(
+        folder: &Path,
+        args: &[&str],
+        (out, err): (&Path, &Path),
+        environment: &[(&str, &Path)],
+    ) -> Process {
         let append = |path: &Path| std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
-        let child = Command::new(BINARY)
+        let child = Command::new(binary())
             .current_dir(folder)
             .args(args)
-            .env("COMITY_LOG", "debug")
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(append(out))
             .stderr(append(err))
@@ -99,6 +119,11 @@ impl Process {
 
     pub fn id(&self) -> u32 {
         self.0.id()
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<std::process::ExitStatus> {
+        self.0.try_wait().unwrap()
     }
 
     /// SIGKILL, and gone.
@@ -121,14 +146,37 @@ impl Drop for Process {
 }
 
 /// Looks until there is something. The limit is only there so that a broken system fails instead of hanging.
-pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    looks(what, Duration::from_millis(40), look)
+}
+
+/// The same for what costs little to look at and comes soon.
+pub fn soon<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    looks(what, Duration::from_millis(2), look)
+}
+
+fn looks<T>(what: &str, pause: Duration, mut look: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
         if let Some(found) = look() {
             return found;
         }
         assert!(begun.elapsed() < Duration::from_secs(150), "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(40));
+        std::thread::sleep(pause);
+    }
+}
+
+/// A port that was free a moment ago, below those that systems give to whoever calls out: it must still be free when
+/// a process that was killed is started again.
+pub fn address() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(97);
+    loop {
+        let port = 12_000 + first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000;
+        let address = format!("127.0.0.1:{port}");
+        if std::net::TcpListener::bind(&address).is_ok() {
+            return address;
+        }
     }
 }
 

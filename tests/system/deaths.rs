@@ -1,8 +1,9 @@
 //! Ten processes that die at every named point on their way (`wire::point`), by SIGKILL, over real TLS and files, and
 //! are started again each time: through agree, register, ask, decide, compute and release.
 
-use crate::command::{BINARY, Said, at, comity, scratch, until};
+use crate::command::{Said, address, at, binary, comity, scratch, until};
 use crate::demo::{MEMBERS, copy, demo};
+use crate::log::Log;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::process::ExitStatusExt;
@@ -48,7 +49,7 @@ impl Mortal {
             let path = self.dir.join(format!("{}.{suffix}", self.name));
             std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap()
         };
-        let child = Command::new(BINARY)
+        let child = Command::new(binary())
             .args(&self.args)
             .env("COMITY_LOG", "warn")
             .env("COMITY_DIE_ONCE", Mortal::points(&self.dir, &self.name))
@@ -136,12 +137,6 @@ fn everywhere(nodes: &[PathBuf], act: impl Fn(&Path) + Sync) {
             scope.spawn(|| act(node));
         }
     });
-}
-
-/// A port that was free a moment ago.
-pub fn address() -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().to_string()
 }
 
 fn charter(dir: &Path) -> String {
@@ -275,4 +270,32 @@ fn each_of_ten_processes_is_killed_at_every_point_that_it_passes_and_the_questio
         all += points.len();
     }
     println!("{all} deaths");
+}
+
+#[test]
+fn a_process_that_is_aimed_at_a_point_dies_there_at_that_passing_and_lives_when_started_again() {
+    let mut it = Log::agree_in(&["gb", "se", "ch"], true);
+    it.aim("hub", 2, "written, not shown node.stop@1");
+    at(&it.path("gb"), "node stop", &[]).exits(0);
+    until("the first stop", || {
+        let (size, watermark) = it.sizes("gb");
+        let stops = it.record("gb").iter().filter(|(kind, ..)| kind == "node.stop@1").count();
+        (size == watermark && stops == 1).then_some(())
+    });
+    assert!(it.hubs.get_mut("hub").unwrap().ended().is_none(), "it passes the first time");
+    at(&it.path("se"), "node stop", &[]).exits(0);
+    let status = until("the death", || it.hubs.get_mut("hub").unwrap().ended());
+    assert_eq!(status.signal(), Some(9));
+    let noted = std::fs::read_to_string(it.aim_of("hub")).unwrap();
+    assert_eq!(noted, "died written, not shown node.stop@1\n");
+    it.serve_hub("hub");
+    at(&it.path("ch"), "node stop", &[]).exits(0);
+    for id in ["gb", "se", "ch"] {
+        until("all three stops", || {
+            let record = it.record(id);
+            let of =
+                |(kind, _, status): &&(String, String, String)| kind == "node.stop@1" && status == "in force";
+            (record.iter().filter(of).count() == 3).then_some(())
+        });
+    }
 }

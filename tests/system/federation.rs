@@ -1,6 +1,6 @@
 //! A federation made with commands alone, under a test's control.
 
-use crate::command::{Process, Said, at, comity, until};
+use crate::command::{Process, Said, address, at, comity, until};
 use crate::demo::{copy, demo};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -24,6 +24,8 @@ pub struct Federation {
     pub nodes: BTreeMap<String, Process>,
     pub hub: Option<Process>,
     pub address: String,
+    /// Where members reach this one without the hub.
+    reached: BTreeMap<String, String>,
     members: Vec<(&'static str, &'static str)>,
     dir: tempfile::TempDir,
     /// Logs and outputs of all processes; outside of every member's folder.
@@ -33,11 +35,17 @@ pub struct Federation {
 impl Federation {
     /// Keys, charter, all served, the charter and the floor in force.
     pub fn agree(members: &[(&'static str, &'static str)]) -> Federation {
+        Federation::agree_reached(members, &[])
+    }
+
+    /// As `agree`; the others reach some members without the hub.
+    pub fn agree_reached(members: &[(&'static str, &'static str)], reached: &[&str]) -> Federation {
         let (dir, logs) = (crate::command::scratch(), crate::command::scratch());
         let mut it = Federation {
             nodes: BTreeMap::new(),
             hub: None,
             address: String::new(),
+            reached: reached.iter().map(|id| (id.to_string(), address())).collect(),
             members: members.to_vec(),
             dir,
             logs,
@@ -48,8 +56,9 @@ impl Federation {
         comity(args.iter().chain(&["--jurisdiction", "NL"])).exits(0);
         for (id, jurisdiction) in members {
             let name = format!("Stroke Unit {id} (tested)");
-            at(&it.path(id), "node init", &["--id", id, "--name", &name, "--jurisdiction", jurisdiction])
-                .exits(0);
+            let mut rest = vec!["--id", id, "--name", &name, "--jurisdiction", jurisdiction];
+            rest.extend(it.reached.get(*id).into_iter().flat_map(|address| ["--endpoint", address]));
+            at(&it.path(id), "node init", &rest).exits(0);
         }
         std::fs::write(it.path("charter.toml"), it.charter()).unwrap();
         let listen = "127.0.0.1:0".to_string();
@@ -70,17 +79,26 @@ impl Federation {
         Federation::ready_with(members, |_| ())
     }
 
+    /// As `ready`; the others reach some members without the hub.
+    pub fn ready_reached(members: &[(&'static str, &'static str)], reached: &[&str]) -> Federation {
+        Federation::agree_reached(members, reached).registered(|_| ())
+    }
+
     /// As `ready`, with something done to the members' folders before their data are registered.
     pub fn ready_with(
         members: &[(&'static str, &'static str)],
         prepare: impl FnOnce(&Federation),
     ) -> Federation {
-        let it = Federation::agree(members);
-        for (id, _) in members {
+        Federation::agree(members).registered(prepare)
+    }
+
+    fn registered(self, prepare: impl FnOnce(&Federation)) -> Federation {
+        let it = self;
+        for (id, _) in &it.members {
             copy(&demo().node(id).join("data"), &it.path(id).join("data"));
         }
         prepare(&it);
-        for (id, _) in members {
+        for (id, _) in &it.members {
             let node = it.path(id);
             at(&node, "policy adopt", &[]).exits(0);
             at(&node, "policy confirm", &["--seat", &format!("{id}-counsel")]).exits(0);
@@ -139,7 +157,9 @@ impl Federation {
     pub fn start_node(&mut self, id: &str) {
         let dir = self.path(id).display().to_string();
         let (out, log) = (self.logs().join(format!("{id}.out")), self.logs().join(format!("{id}.log")));
-        let process = Process::start(&["node", "serve", "--node", &dir], &out, &log);
+        let mut args = vec!["node", "serve", "--node", &dir];
+        args.extend(self.reached.get(id).into_iter().flat_map(|address| ["--peer-listen", address]));
+        let process = Process::start(&args, &out, &log);
         self.nodes.insert(id.to_string(), process);
         let socket = self.path(id).join("control.sock");
         until("the node to answer", || std::os::unix::net::UnixStream::connect(&socket).ok());

@@ -1,129 +1,14 @@
 //! The hub dies for good and another takes over, with the commands that an operator types: real processes, TLS, files.
 
-use crate::command::{BINARY, Process, Said, at, comity, finished, scratch, until};
-use crate::deaths::{Mortal, Supervisor, address};
+use crate::command::{Said, at, binary, comity, finished, scratch, until};
+use crate::deaths::{Mortal, Supervisor};
+use crate::log::Log;
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::Command;
 
-/// Members, a hub, and the hub that comes next; nobody has any data.
-struct Log {
-    members: Vec<&'static str>,
-    nodes: BTreeMap<&'static str, Process>,
-    hubs: BTreeMap<&'static str, Process>,
-    addresses: BTreeMap<&'static str, String>,
-    dir: tempfile::TempDir,
-    logs: tempfile::TempDir,
-}
-
 impl Log {
-    /// Keys, charter, all served, charter and floor in force everywhere.
-    fn agree(members: &[&'static str]) -> Log {
-        let addresses = BTreeMap::from([("hub", address()), ("next", address())]);
-        let mut it = Log {
-            members: members.to_vec(),
-            nodes: BTreeMap::new(),
-            hubs: BTreeMap::new(),
-            addresses,
-            dir: scratch(),
-            logs: scratch(),
-        };
-        it.init_hub("hub", "A relay (fictitious)");
-        let mut charter = format!(
-            "federation = \"passed-on\"\ntitle = \"Passed on\"\nsunset = \"2031-12-31\"\nfloor = \"{}\"\n\
-             purposes = [\"stroke-research\"]\naggregator_pool = [\"gb\", \"se\"]\n\n\
-             [data_access]\nquorum = 2\ndeadline_hours = 72\nvalid_days = 90\n\n\
-             [limits]\nlease_hours = 24\nwatermark_minutes = 10\nmin_hidden_sites = 1\n\n{}",
-            record::Digest::of(policy::FLOOR.as_bytes()),
-            std::fs::read_to_string(it.path("hub").join("hub.toml")).unwrap()
-        );
-        for id in members {
-            let rest = ["--id", id, "--name", &format!("Unit {id}"), "--jurisdiction", &id.to_uppercase()];
-            at(&it.path(id), "node init", &rest).exits(0);
-            charter.push_str(&std::fs::read_to_string(it.path(id).join("member.toml")).unwrap());
-        }
-        std::fs::write(it.path("charter.toml"), charter).unwrap();
-        it.serve_hub("hub");
-        let (charter, hub) = (it.text("charter.toml"), it.addresses["hub"].clone());
-        for id in members {
-            at(&it.path(id), "node join", &["--charter", &charter, "--hub", &hub]).exits(0);
-            it.serve(id);
-        }
-        for id in members {
-            let floor = || {
-                let said = at(&it.path(id), "policy show", &["--json"]);
-                (said.code == 0 && said.json()["published"] == true).then_some(())
-            };
-            until("the floor", floor);
-        }
-        it
-    }
-
-    fn init_hub(&self, name: &str, operator: &str) {
-        let dir = self.text(name);
-        let rest = ["--federation", "passed-on", "--operator", operator, "--jurisdiction", "NL"];
-        comity(["hub", "init", "--dir", &dir].iter().chain(&rest)).exits(0);
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn text(&self, name: &str) -> String {
-        self.path(name).display().to_string()
-    }
-
-    fn serve_hub(&mut self, name: &'static str) {
-        let out = self.logs.path().join(format!("{name}.out"));
-        let _ = std::fs::remove_file(&out);
-        let (dir, listen) = (self.text(name), self.addresses[name].clone());
-        let args = ["hub", "serve", "--dir", &dir, "--listen", &listen];
-        let process = Process::start(&args, &out, &self.logs.path().join(format!("{name}.log")));
-        self.hubs.insert(name, process);
-        let listens =
-            || std::fs::read_to_string(&out).unwrap_or_default().contains("listens on").then_some(());
-        until("the hub to listen", listens);
-    }
-
-    fn serve(&mut self, id: &'static str) {
-        let (out, log) =
-            (self.logs.path().join(format!("{id}.out")), self.logs.path().join(format!("{id}.log")));
-        let process = Process::start(&["node", "serve", "--node", &self.text(id)], &out, &log);
-        self.nodes.insert(id, process);
-        let socket = self.path(id).join("control.sock");
-        until("the node to answer", || std::os::unix::net::UnixStream::connect(&socket).ok());
-    }
-
-    fn kill(&mut self, ids: &[&str]) {
-        for id in ids {
-            self.nodes.remove(*id).unwrap().kill();
-        }
-    }
-
-    fn status(&self, id: &str) -> Value {
-        until("a status", || {
-            let said = at(&self.path(id), "node status", &["--json"]);
-            (said.code != 2).then(|| said.json())
-        })
-    }
-
-    fn sizes(&self, id: &str) -> (u64, u64) {
-        let status = self.status(id);
-        (status["size"].as_u64().unwrap(), status["watermark"].as_u64().unwrap())
-    }
-
-    /// Every entry of the record at a member: type, issuer, status.
-    fn record(&self, id: &str) -> Vec<(String, String, String)> {
-        let text = |e: &Value, key: &str| e[key].as_str().unwrap().to_string();
-        let said = until("the record", || {
-            let said = at(&self.path(id), "record list", &["--json"]);
-            (said.code == 0).then(|| said.json())
-        });
-        let all = said.as_array().unwrap().iter();
-        all.map(|e| (text(e, "type"), text(e, "issuer"), text(e, "status"))).collect()
-    }
-
     /// `gb` stops itself while nobody else is there to cosign that; then the hub dies. Gives what was in force.
     fn dies_with_a_stop_pending(&mut self) -> u64 {
         for id in self.members.clone() {
@@ -143,36 +28,6 @@ impl Log {
         });
         self.hubs.remove("hub").unwrap().kill();
         before
-    }
-
-    fn prepare(&self) -> String {
-        self.init_hub("next", "Another relay (fictitious)");
-        let out = self.text("next.json");
-        let rest = ["--address", &self.addresses["next"], "--out", &out];
-        let dir = self.text("next");
-        comity(["hub", "handover", "prepare", &dir].iter().chain(&rest)).exits(0);
-        out
-    }
-
-    fn sign_off_args(&self, id: &str) -> Vec<String> {
-        let args = [
-            "hub",
-            "handover",
-            "signoff",
-            &self.text(id),
-            "--yes",
-            "--next",
-            &self.text("next.json"),
-            "--out",
-        ];
-        let out = self.text(&format!("{id}.signoff"));
-        args.iter().map(|a| a.to_string()).chain([out]).collect()
-    }
-
-    fn open_args(&self, from: &str, ids: &[&str]) -> Vec<String> {
-        let args = ["hub", "handover", "open", &self.text("next"), "--from", &self.text(from), "--signoffs"];
-        let files = ids.iter().map(|id| self.text(&format!("{id}.signoff")));
-        args.iter().map(|a| a.to_string()).chain(files).collect()
     }
 
     /// Everywhere one state, everything in force, and the stop of `gb` entered once.
@@ -200,35 +55,35 @@ fn when_the_hub_dies_four_of_five_members_pass_the_record_on_and_nothing_in_forc
     let mut it = Log::agree(&["gb", "se", "ch", "no", "nl"]);
     let before = it.dies_with_a_stop_pending();
     let kept = it.record("gb");
-    let next = it.prepare();
+    let next = it.prepare("next");
     // Three are served again, with no hub to call; one signs off without being served; one stays away.
     for id in ["se", "no"] {
         it.serve(id);
     }
     // Too few say nothing about what may be in force.
     for id in ["gb", "se"] {
-        comity(it.sign_off_args(id)).exits(0).says("nothing of term 1 is cosigned here any more");
+        comity(it.sign_off_args(id, "next")).exits(0).says("nothing of term 1 is cosigned here any more");
     }
-    comity(it.open_args("gb", &["gb", "se"]))
+    comity(it.open_args("next", "gb", &["gb", "se"]))
         .exits(2)
         .says("2 organisations have signed off, expected at least 4");
     for id in ["no", "ch"] {
-        comity(it.sign_off_args(id)).exits(0);
+        comity(it.sign_off_args(id, "next")).exits(0);
     }
     it.serve("ch");
     // Said again it is the same.
     let said = std::fs::read(it.path("gb.signoff")).unwrap();
-    comity(it.sign_off_args("gb")).exits(0);
+    comity(it.sign_off_args("gb", "next")).exits(0);
     assert_eq!(std::fs::read(it.path("gb.signoff")).unwrap(), said);
 
     let four = ["gb", "se", "ch", "no"];
-    let opened = comity(it.open_args("gb", &four)).exits(0);
+    let opened = comity(it.open_args("next", "gb", &four)).exits(0);
     let words = format!("term 2 begins at entry {before}");
     opened
         .says(&words)
         .says("1 entries above it in the mirror of gb go back to pending")
         .says(&format!("gb has cosigned up to {}", before + 1));
-    comity(it.open_args("gb", &four)).exits(0).says("was opened before");
+    comity(it.open_args("next", "gb", &four)).exits(0).says("was opened before");
     it.serve_hub("next");
     for id in four {
         until("the stop in force", || {
@@ -271,7 +126,7 @@ fn at_resumes(it: &Log) {
 fn until_done(args: &[String], points: &Path) -> (usize, Said) {
     let mut deaths = 0;
     loop {
-        let mut command = Command::new(BINARY);
+        let mut command = Command::new(binary());
         command.args(args).env("COMITY_DIE_ONCE", points).env("COLUMNS", "100").env("NO_COLOR", "1");
         let said = finished(command);
         if said.code != -1 {
@@ -286,14 +141,14 @@ fn a_hand_over_that_is_killed_at_every_point_of_sign_off_opening_and_turn_comes_
     let mut it = Log::agree(&["gb", "se", "ch", "no"]);
     let before = it.dies_with_a_stop_pending();
     it.kill(&["gb"]);
-    it.prepare();
+    it.prepare("next");
     let logs = scratch();
     let points = |name: &str| logs.path().join(format!("{name}.points"));
     for id in ["gb", "se", "ch"] {
-        let (deaths, _) = until_done(&it.sign_off_args(id), &points(&format!("{id}-signoff")));
+        let (deaths, _) = until_done(&it.sign_off_args(id, "next"), &points(&format!("{id}-signoff")));
         assert!(deaths >= 3, "{id}: {deaths}");
     }
-    let open = it.open_args("gb", &["gb", "se", "ch"]);
+    let open = it.open_args("next", "gb", &["gb", "se", "ch"]);
     let (deaths, said) = until_done(&open, &points("open"));
     assert!(deaths >= 4, "{deaths}");
     // With one of four away, what a single member has cosigned could be in force: it stays.

@@ -17,3 +17,5 @@ mod fsck;
 mod handover;
 mod left_behind;
 mod line;
+mod log;
+mod notes;

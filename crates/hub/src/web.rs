@@ -9,9 +9,7 @@ use std::error::Error as StdError;
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -20,16 +18,14 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, Uri};
-use hyper_util::client::legacy::Client as Pool;
-use hyper_util::client::legacy::connect::{Connected, Connection};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
+use wire::line::{self, Dial, Fault, Line, Pool, prompt};
 
 use crate::error::HubError;
 
@@ -41,7 +37,9 @@ const HEAD: Duration = Duration::from_secs(10);
 const LIFE: Duration = Duration::from_secs(60);
 /// How long a stop waits for answers under way.
 const DRAIN: Duration = Duration::from_secs(2);
-const CONNECT: Duration = Duration::from_secs(10);
+/// How long a connection that nobody uses is kept, and how many to one server.
+const IDLE: Duration = Duration::from_secs(5);
+const MAX_IDLE: usize = 16;
 /// Where systems keep the certificates of public authorities, if `SSL_CERT_FILE` does not say.
 const ROOTS: [&str; 4] = [
     "/etc/ssl/certs/ca-certificates.crt",
@@ -129,7 +127,7 @@ pub(crate) enum WebError {
 /// Calls servers of the public web, by HTTP or by HTTPS under the certificates of public authorities. Cheap to clone.
 #[derive(Clone)]
 pub struct Web {
-    pool: Pool<Dial, Full<Bytes>>,
+    pool: Pool<Anywhere>,
 }
 
 impl std::fmt::Debug for Web {
@@ -175,13 +173,7 @@ impl Web {
                 Some(TlsConnector::from(Arc::new(config)))
             }
         };
-        let pool = Pool::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .timer(TokioTimer::new())
-            .pool_idle_timeout(Duration::from_secs(5))
-            .pool_max_idle_per_host(16)
-            .build(Dial { tls });
-        Ok(Self { pool })
+        Ok(Self { pool: line::pool(Anywhere { tls }, IDLE, MAX_IDLE) })
     }
 
     /// One call: at most `limit` bytes of answer, all of it `within`.
@@ -215,33 +207,23 @@ fn deepest(error: &dyn StdError) -> String {
     text
 }
 
-/// Opens connections for the pool.
+/// Opens connections to wherever an address says.
 #[derive(Clone)]
-struct Dial {
+struct Anywhere {
     tls: Option<TlsConnector>,
 }
 
-impl tower::Service<Uri> for Dial {
-    type Response = TokioIo<Line>;
-    type Error = Box<dyn StdError + Send + Sync>;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
-
-    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        Poll::Ready(Ok(()))
+impl Dial for Anywhere {
+    async fn open(&self, uri: Uri) -> Result<Line, Fault> {
+        open(self.tls.as_ref(), uri).await
     }
 
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let tls = self.tls.clone();
-        Box::pin(async move {
-            match tokio::time::timeout(CONNECT, open(tls, uri)).await {
-                Ok(opened) => opened,
-                Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
-            }
-        })
+    fn late(&self) -> Fault {
+        io::Error::from(io::ErrorKind::TimedOut).into()
     }
 }
 
-async fn open(tls: Option<TlsConnector>, uri: Uri) -> Result<TokioIo<Line>, Box<dyn StdError + Send + Sync>> {
+async fn open(tls: Option<&TlsConnector>, uri: Uri) -> Result<Line, Fault> {
     let secure = match uri.scheme_str() {
         Some("https") => true,
         Some("http") => false,
@@ -251,45 +233,11 @@ async fn open(tls: Option<TlsConnector>, uri: Uri) -> Result<TokioIo<Line>, Box<
     let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host).to_owned();
     let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
     let tcp = TcpStream::connect((host.as_str(), port)).await?;
-    tcp.set_nodelay(true)?;
+    prompt(&tcp)?;
     if !secure {
-        return Ok(TokioIo::new(Line(Box::new(tcp))));
+        return Ok(Line::new(tcp));
     }
     let tls = tls.ok_or("no certificates of public authorities were found on this machine")?;
     let stream = tls.connect(ServerName::try_from(host)?, tcp).await?;
-    Ok(TokioIo::new(Line(Box::new(stream))))
-}
-
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
-
-/// A connection with or without TLS.
-struct Line(Box<dyn Stream>);
-
-impl Connection for Line {
-    fn connected(&self) -> Connected {
-        Connected::new()
-    }
-}
-
-impl AsyncRead for Line {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Line {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
-    }
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
+    Ok(Line::new(stream))
 }

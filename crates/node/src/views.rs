@@ -127,9 +127,14 @@ impl Node {
         let unsigned = self.state.roster.unsigned();
         let evidence = self.store.evidence()?;
         let (watch, peers) = self.peer_status(now)?;
+        let cosigned = self
+            .member
+            .cosigned
+            .map(|c| json!({ "term": c.term, "size": c.size, "root": c.root.to_string() }));
         let mut data = json!({
             "member": self.me(), "federation": self.charter.federation, "charter": self.charter_digest.to_string(),
             "in_force": self.state.in_force(), "unsigned": unsigned, "size": self.size(), "watermark": self.watermark(),
+            "root": self.member.log.tree().root().to_string(), "cosigned": cosigned,
             "watermark_age_ms": age, "state": digest.to_string(), "stopped": self.stopped, "halted": self.member.halted,
             "paused": self.paused, "evidence": evidence,
             "quorum": self.member.log.roster().quorum(), "members": self.agreed().members.len(),

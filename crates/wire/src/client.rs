@@ -1,7 +1,6 @@
 //! One pooled, counted HTTP/1.1 client for one pinned peer.
 
 use std::error::Error as StdError;
-use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,24 +11,19 @@ use std::time::Duration;
 use axum::body::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::{Method, Request, Uri};
-use hyper_util::client::legacy::Client as Pool;
-use hyper_util::client::legacy::connect::{Connected, Connection};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use record::keys::PublicKey;
 use rustls::pki_types::ServerName;
 use rustls::{AlertDescription, CertificateError, Error as TlsError};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
-use tower::Service;
 
 use crate::api::Refusal;
 use crate::error::WireError;
+use crate::line::{self, CONNECT, Dial, Fault, Line, Pool, prompt};
 use crate::proxy::{self, Proxy};
 use crate::tls::{NAME, TlsIdentity, Unpinned};
 
-const CONNECT: Duration = Duration::from_secs(10);
 /// How long one call may take, beside any wait that it asks for.
 pub(crate) const CALL: Duration = Duration::from_secs(15);
 /// Shorter than the server's, so that the server is never the first to close an idle connection.
@@ -67,7 +61,7 @@ struct Counters {
 /// tried once more, and one answered "too many" a few times.
 #[derive(Clone)]
 pub struct Client {
-    pool: Pool<Dial, Full<Bytes>>,
+    pool: Pool<Way>,
     addr: Arc<str>,
     /// The address as errors name it, with the proxy on the way.
     shown: Arc<str>,
@@ -97,18 +91,13 @@ impl Client {
         let shown = proxy.map_or_else(|| addr.to_owned(), |proxy| format!("{addr} through proxy {proxy}"));
         let counters = Arc::new(Counters::default());
         let addr: Arc<str> = Arc::from(addr);
-        let dial = Dial {
+        let way = Way {
             tls: TlsConnector::from(Arc::new(identity.client_config(expected)?)),
             addr: Arc::clone(&addr),
             proxy: proxy.cloned(),
             counters: Arc::clone(&counters),
         };
-        let pool = Pool::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(MAX_IDLE)
-            .build(dial);
+        let pool = line::pool(way, IDLE, MAX_IDLE);
         Ok(Self { pool, addr, shown: Arc::from(shown), me: identity.public_key(), counters })
     }
 
@@ -251,38 +240,15 @@ fn tls_fault(addr: &str, me: PublicKey, error: &TlsError) -> WireError {
 
 /// Opens connections to the one address, whatever the URI says, through the proxy if there is one.
 #[derive(Clone)]
-struct Dial {
+struct Way {
     tls: TlsConnector,
     addr: Arc<str>,
     proxy: Option<Proxy>,
     counters: Arc<Counters>,
 }
 
-impl Service<Uri> for Dial {
-    type Response = TokioIo<Line>;
-    type Error = Box<dyn StdError + Send + Sync>;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
-
-    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _uri: Uri) -> Self::Future {
-        let dial = self.clone();
-        Box::pin(async move {
-            match tokio::time::timeout(CONNECT, dial.open()).await {
-                Ok(opened) => opened,
-                Err(_) => Err(Box::new(WireError::Unreachable {
-                    addr: dial.addr.to_string(),
-                    reason: format!("no connection within {} s", CONNECT.as_secs()),
-                }) as Self::Error),
-            }
-        })
-    }
-}
-
-impl Dial {
-    async fn open(&self) -> Result<TokioIo<Line>, Box<dyn StdError + Send + Sync>> {
+impl Dial for Way {
+    async fn open(&self, _uri: Uri) -> Result<Line, Fault> {
         let unreachable =
             |e: io::Error| WireError::Unreachable { addr: self.addr.to_string(), reason: e.to_string() };
         let socket = match &self.proxy {
@@ -294,7 +260,7 @@ impl Dial {
         };
         let name = ServerName::try_from(NAME)?;
         match (self.tls.connect(name, socket).await, &self.proxy) {
-            (Ok(tls), _) => Ok(TokioIo::new(Line(tls))),
+            (Ok(tls), _) => Ok(Line::new(tls)),
             (Err(e), Some(proxy)) if e.get_ref().is_none_or(|inner| !inner.is::<TlsError>()) => {
                 Err(proxy.cut(&self.addr, &e).into())
             }
@@ -302,17 +268,18 @@ impl Dial {
         }
     }
 
+    fn late(&self) -> Fault {
+        let reason = format!("no connection within {} s", CONNECT.as_secs());
+        Box::new(WireError::Unreachable { addr: self.addr.to_string(), reason })
+    }
+}
+
+impl Way {
     fn counted(&self, tcp: TcpStream) -> io::Result<Counted> {
         prompt(&tcp)?;
         self.counters.connections.fetch_add(1, Ordering::Relaxed);
         Ok(Counted { tcp, counters: Arc::clone(&self.counters) })
     }
-}
-
-/// Sends small writes at once. Off by default in the operating system, and then a small call waits some 40 ms for a
-/// delayed acknowledgement.
-pub(crate) fn prompt(tcp: &TcpStream) -> io::Result<()> {
-    tcp.set_nodelay(true)
 }
 
 /// A TCP stream that counts.
@@ -350,53 +317,5 @@ impl AsyncWrite for Counted {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.tcp).poll_shutdown(cx)
-    }
-}
-
-/// A TLS connection as the pool wants it.
-struct Line(TlsStream<Counted>);
-
-impl Connection for Line {
-    fn connected(&self) -> Connected {
-        Connected::new()
-    }
-}
-
-impl AsyncRead for Line {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Line {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-    use super::*;
-
-    #[tokio::test]
-    async fn small_writes_do_not_wait_for_acknowledgements() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        assert!(!tcp.nodelay().unwrap());
-        prompt(&tcp).unwrap();
-        assert!(tcp.nodelay().unwrap());
     }
 }

@@ -36,6 +36,7 @@ mod client;
 mod error;
 mod frame;
 mod hub_client;
+pub mod line;
 pub mod peer;
 mod peer_client;
 pub mod point;

@@ -21,8 +21,8 @@ use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
 use crate::api::Refusal;
-use crate::client::prompt;
 use crate::error::WireError;
+use crate::line::prompt;
 use crate::tls::{TlsIdentity, key_of};
 
 /// Connections open at once. A federation has tens of members, each with a handful.
