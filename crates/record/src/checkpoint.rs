@@ -472,6 +472,15 @@ impl SignedCheckpoint {
         SignedCheckpoint { cosignatures: BTreeMap::new(), ..self.clone() }
     }
 
+    /// The note with the cosignatures of these names alone.
+    pub fn of(&self, names: &BTreeSet<String>) -> SignedCheckpoint {
+        let kept = self.cosignatures.iter().filter(|((name, _), _)| names.contains(name));
+        SignedCheckpoint {
+            cosignatures: kept.map(|(key, line)| (key.clone(), line.clone())).collect(),
+            ..self.without_cosignatures()
+        }
+    }
+
     /// The cosignature lines, unverified.
     pub fn lines(&self) -> impl Iterator<Item = &Cosignature> {
         self.cosignatures.values()
