@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{Included, Proof, ProofError, included, statement_fault};
-use crate::checkpoint::SignedCheckpoint;
+use crate::checkpoint::{Reading, SignedCheckpoint};
 use crate::digest::Digest;
 use crate::electorate::Electorate;
 use crate::entry::Entry;
@@ -66,9 +66,9 @@ impl Proof {
             let of = changes.iter().filter(|index| (from..to).contains(*index));
             of.map(|index| Included::of(entries, tree, *index, to)).collect()
         };
-        let mut above = 0;
+        let (mut above, mut reading) = (0, checkpoint.reading());
         // INVARIANT: at most one round for each seal, since each goes further than the one before.
-        while !counts(&checkpoint, roster, above) {
+        while !counts(&mut reading, roster, above, size) {
             let Some(seal) = furthest(seals, roster, above, size) else {
                 return Err(unsealed(&checkpoint, roster, above));
             };
@@ -83,9 +83,9 @@ impl Proof {
     }
 }
 
-fn counts(note: &SignedCheckpoint, roster: &Roster, above: u64) -> bool {
-    let of = |e: &Arc<Electorate>| note.cosigned_in(e).into_keys().collect();
-    roster.electorates(above, note.checkpoint().size()).into_iter().all(|e| e.suffices(&of(e)))
+fn counts<'a>(reading: &mut Reading<'a>, roster: &'a Roster, above: u64, size: u64) -> bool {
+    let mut enough = |e: &'a Electorate| e.suffices(&reading.cosigned_in(e).into_keys().collect());
+    roster.electorates(above, size).into_iter().all(|e| enough(e))
 }
 
 /// The furthest of the seals that can follow the first `above` entries, with no more lines than that takes.
@@ -104,8 +104,9 @@ fn furthest(seals: &[SignedCheckpoint], roster: &Roster, above: u64, below: u64)
 
 /// The note with the lines of so few that it still counts in each electorate; nothing if it does not.
 fn lean(note: &SignedCheckpoint, electorates: &[&Arc<Electorate>]) -> Option<SignedCheckpoint> {
-    let of = |e: &Arc<Electorate>| note.cosigned_in(e).into_keys().collect::<BTreeSet<String>>();
-    let mut named: Vec<BTreeSet<String>> = electorates.iter().map(|e| of(e)).collect();
+    let mut reading = note.reading();
+    let mut named: Vec<BTreeSet<String>> =
+        electorates.iter().map(|e| reading.cosigned_in(e).into_keys().collect()).collect();
     let enough = |named: &[BTreeSet<String>]| electorates.iter().zip(named).all(|(e, n)| e.suffices(n));
     if !enough(&named) {
         return None;
@@ -227,13 +228,16 @@ impl<'a> Chain<'a> {
         if let Some(electorate) = self.roster.electorate_at(claimed.size()) {
             note.verify_hub(&electorate.hub.key)?;
         }
-        if let Some(fault) = note.faults(&self.roster).into_iter().next() {
-            return Err(fault.into());
-        }
-        if !self.roster.watermark_ready() || !counts(note, &self.roster, above) {
+        let mut reading = note.reading();
+        if !self.roster.watermark_ready() || !counts(&mut reading, &self.roster, above, claimed.size()) {
             return Err(unsealed(note, &self.roster, above));
         }
-        Ok(note.cosignatures(&self.roster))
+        let electorate = self.roster.electorate_at(claimed.size());
+        let cosigned = electorate.map_or_else(BTreeMap::new, |e| reading.cosigned_in(e));
+        match reading.fault(&self.roster) {
+            Some(fault) => Err(fault.into()),
+            None => Ok(cosigned),
+        }
     }
 
     fn change(&mut self, one: &Included, size: u64, root: &Digest) -> Result<(), ProofError> {
