@@ -357,3 +357,6 @@ impl Copy for Folder {
         Ok(seals.into_iter().map(|(_, note)| note).collect())
     }
 }
+
+#[cfg(test)]
+mod tests;
