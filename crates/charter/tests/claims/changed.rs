@@ -117,6 +117,28 @@ fn where_nothing_has_changed_the_file_is_the_first_form_as_it_was() {
     assert!(!content.contains("\"seals\"") && !content.contains("\"changes\""));
 }
 
+/// As in `small`: what was proved over changes stays proved.
+#[test]
+fn a_proof_and_a_snapshot_over_changes_of_an_earlier_version_stay_valid() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/proofs");
+    let made = [
+        ("changed.proof", PROOF.clone()),
+        ("changed.snapshot", LONG.source().snapshot().unwrap()),
+        ("changed.digest", format!("{}\n", LONG.pin().unwrap()).into_bytes()),
+    ];
+    if std::env::var_os("COMITY_GOLDEN").is_some_and(|v| v == "write") {
+        for (name, bytes) in made.iter().filter(|(name, _)| !folder.join(name).exists()) {
+            std::fs::write(folder.join(name), bytes).unwrap();
+        }
+    }
+    let [proof, kept, pin] = made.map(|(name, _)| std::fs::read(folder.join(name)).unwrap());
+    let pin: Digest = String::from_utf8(pin).unwrap().trim().parse().unwrap();
+    let shown = verify_study(&proof, Some(pin)).unwrap();
+    assert_eq!((shown.attested.size, shown.phase), (144, Some(Phase::Released { run: 1 })));
+    let (state, attested) = snapshot::verify(&kept, Some(pin)).unwrap();
+    assert_eq!((state.map().unwrap().root(), attested.size), (shown.attested.root, 144));
+}
+
 type File = BTreeMap<String, Value>;
 
 /// A proof with its content changed and packed again, as a liar would.

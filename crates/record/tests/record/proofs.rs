@@ -3,7 +3,7 @@
 use crate::changes;
 use crate::federation::*;
 use record::proof::{pack, unpack};
-use record::{Digest, Entry, Pin, Proof, ProofError, SignedCheckpoint};
+use record::{Cosignature, Digest, Entry, Pin, Proof, ProofError, SignedCheckpoint};
 
 const FIVE: [&str; 5] = ["ch", "gb", "it", "nl", "se"];
 const MAGIC: &str = "comity-test/1";
@@ -115,8 +115,8 @@ fn over_changes(
 fn changes_of_keys_are_proved_by_the_quorums_before_and_after_them_with_no_more_seals_than_it_takes() {
     let (world, seals, last) = changed();
     let proof = over_changes(&world, &seals, &last).unwrap();
-    // The first rotation takes no seal of its own: the next note has three of the first four.
-    assert_eq!((proof.seals.len(), proof.changes.len()), (1, 1));
+    // The first rotation takes no seal of its own: the next one's has three of the first four.
+    assert_eq!((proof.seals.len(), proof.seals[0].changes.len(), proof.changes.len()), (1, 2, 0));
     let proved = proof.verify_at(Some(world.charter_digest()), &[5, 6, 7]).unwrap();
     let sign = |size: u64, id: &str| proved.rosters[&size].keys(id).unwrap().sign;
     assert_eq!((sign(5, "gb"), sign(6, "gb")), (public("gb", "sign"), public("gb", "next")));
@@ -136,12 +136,16 @@ fn a_change_below_what_the_seal_before_covers_is_refused_since_nobody_of_before_
     let (world, seals, last) = changed();
     let proof = over_changes(&world, &seals, &last).unwrap();
     let mut below = proof.clone();
-    let (seal, size) = (&mut below.seals[0], last.checkpoint().size());
-    // A seal that is as good covers both, and shows the first alone; the second is shown under the last note.
-    seal.checkpoint = seals[1].to_note();
-    seal.changes[0].path = world.log.tree().prove_inclusion(5, 7).unwrap();
-    assert_eq!(below.changes[0].index, 6);
-    below.changes[0].path = world.log.tree().prove_inclusion(6, size).unwrap();
+    // A note of both changes that shows the first alone; the second is shown under the last note.
+    let mut note = seals[1].checkpoint().sign(&key(HUB, "key"));
+    for id in ["ch", "it", "se"] {
+        let line = Cosignature::sign(note.checkpoint(), id, 1, &key(id, "cosign")).unwrap();
+        note.add(line, world.log.roster()).unwrap();
+    }
+    below.seals[0].checkpoint = note.to_note();
+    let mut second = below.seals[0].changes.remove(1);
+    second.path = world.log.tree().prove_inclusion(6, last.checkpoint().size()).unwrap();
+    below.changes.push(second);
     assert_eq!(below.verify(Some(world.charter_digest())).err(), Some(ProofError::Changes));
 }
 
