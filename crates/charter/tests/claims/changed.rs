@@ -396,14 +396,13 @@ fn a_seal_that_is_made_up_or_short_of_those_who_counted_before_is_refused() {
     let other = other.sign(&generation("hub", hub, "key"));
     refused(&LONG, &put(other), "is not included under the checkpoint's root");
     let no_seal = with(&PROOF, |record| {
-        let seal = record.seals.remove(0);
-        let mut changes = seal.changes;
-        changes.append(&mut record.seals[0].changes);
-        let size = SignedCheckpoint::parse(&record.seals[0].checkpoint).unwrap().checkpoint().size();
-        for change in &mut changes {
-            change.path = LONG.log.tree().prove_inclusion(change.index, size).unwrap();
+        let last = SignedCheckpoint::parse(&record.checkpoint).unwrap().checkpoint().size();
+        let seals = std::mem::take(&mut record.seals);
+        let later = std::mem::take(&mut record.changes);
+        record.changes = seals.into_iter().flat_map(|s| s.changes).chain(later).collect();
+        for change in &mut record.changes {
+            change.path = LONG.log.tree().prove_inclusion(change.index, last).unwrap();
         }
-        record.seals[0].changes = changes;
     });
     refused(&LONG, &no_seal, "does not seal the change before it");
 }

@@ -182,7 +182,8 @@ impl Refill {
         // In the order of their sizes: an earlier one may seal a change of members that a later one needs.
         let notes = self.notes.iter().chain(theirs).filter_map(|note| SignedCheckpoint::parse(note).ok());
         let mut notes: Vec<SignedCheckpoint> = notes.collect();
-        notes.sort_by_key(|n| n.checkpoint().size());
+        // Of one size those first in which every line holds: a line that fell is mended by the other copy's note.
+        notes.sort_by_cached_key(|n| (n.checkpoint().size(), n.faults(roster).len()));
         for signed in notes {
             let above = in_force.as_ref().map_or(0, InForce::size);
             match watermark(tree, &signed, roster, above) {
