@@ -4,14 +4,17 @@
 //! `cargo run --release -p comity-charter --example bench_proof`
 //!
 //! The record has 1,100 entries and the default distance between attests; all seven cosign the checkpoint. Prints
-//! medians of processor time on one thread, and what the root of the state and a snapshot cost at that size.
+//! medians of processor time on one thread, and what the root of the state and a snapshot cost at that size; then size
+//! and time of the same proof where members and keys have changed 1, 5 and 20 times, every fifth time because somebody
+//! joined.
 
 use charter::body::*;
 use charter::proof::{Source, verify_study};
 use charter::{Charter, Stage, State, VoteChoice};
 use record::canon::Value;
-use record::checkpoint::{Checkpoint, Cosignature};
-use record::{Digest, Entry, Log, SecretKey, SignedStatement, Statement};
+use record::checkpoint::{Checkpoint, Cosignature, SignedCheckpoint};
+use record::roster::{ACCEPT, CHANGE, ROTATE, consent};
+use record::{Change, Digest, Entry, Log, Rotate, SecretKey, SignedStatement, Statement};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -53,7 +56,17 @@ fn key(holder: &str, purpose: &str) -> SecretKey {
     SecretKey::from_seed(*Digest::of(format!("{holder}/{purpose}").as_bytes()).as_bytes())
 }
 
-fn charter() -> Result<Charter> {
+/// A holder's key after so many rotations.
+fn later(holder: &str, purpose: &str, rotations: u32) -> SecretKey {
+    if rotations == 0 { key(holder, purpose) } else { key(holder, &format!("{purpose}-{rotations}")) }
+}
+
+/// What a member commits to as its next key.
+fn committed(holder: &str, rotations: u32) -> Digest {
+    Digest::of(later(holder, "sign", rotations + 1).public().as_bytes())
+}
+
+fn charter(committing: bool) -> Result<Charter> {
     let public = |holder: &str, purpose: &str| key(holder, purpose).public();
     let mut text = format!(
         "federation = \"stroke-seven\"\ntitle = \"Aspirin after acute stroke: seven national stroke registries\"\n\
@@ -75,6 +88,9 @@ fn charter() -> Result<Charter> {
             public(id, "cosign"),
             public(id, "tls"),
         );
+        if committing {
+            text += &format!("next = \"{}\"\n", committed(id, 0));
+        }
         for role in ["steward", "counsel", "scientist", "signatory"] {
             text += &format!("[[members.seats]]\nid = \"{id}-{role}\"\nrole = \"{role}\"\n");
         }
@@ -93,6 +109,10 @@ struct Federation {
     log: Log,
     state: State,
     time: i64,
+    /// How often a member has changed its keys.
+    rotations: BTreeMap<String, u32>,
+    seals: BTreeMap<u64, String>,
+    sealed: Option<SignedCheckpoint>,
 }
 
 impl Federation {
@@ -104,16 +124,102 @@ impl Federation {
         about: &str,
         body: &T,
     ) -> Result<()> {
+        let by = later(member, "sign", self.rotations.get(member).copied().unwrap_or(0));
+        self.say_with(member, actor, kind, about, body, &by).map(drop)
+    }
+
+    fn say_with<T: Serialize>(
+        &mut self,
+        member: &str,
+        actor: &str,
+        kind: &str,
+        about: &str,
+        body: &T,
+        by: &SecretKey,
+    ) -> Result<Digest> {
         self.time += 1000;
         let mut statement = Statement::new(kind, about, member, actor, body)?;
         statement.valid_from = Some(self.time);
-        let entry = Entry::new(self.time, SignedStatement::sign(statement, &key(member, "sign"))?);
+        let entry = Entry::new(self.time, SignedStatement::sign(statement, by)?);
         self.log.append(&entry.to_bytes(), None)?;
         match self.state.apply(&entry) {
             charter::Status::Valid => {}
             charter::Status::Void(why) => return Err(format!("{kind} of {member} is void: {why}").into()),
         }
+        let id = entry.signed.id();
         self.entries.push(entry);
+        Ok(id)
+    }
+
+    /// Everyone who counts cosigns all that there is.
+    fn seal(&mut self) -> Result<()> {
+        let roster = self.log.roster();
+        let (above, size) = (self.sealed.as_ref().map_or(0, |n| n.checkpoint().size()), self.log.size());
+        let claimed = Checkpoint::new(&roster.origin, size, self.log.tree().root())?;
+        let mut note = claimed.sign(&key("hub", "key"));
+        let electorates = roster.electorates(above, size);
+        for (id, cosigner) in electorates.iter().flat_map(|e| &e.members) {
+            let mut keys = (0..9).map(|n| later(id, "cosign", n));
+            let by = keys.find(|k| k.public() == cosigner.key).ok_or("no such key")?;
+            note.add(Cosignature::sign(note.checkpoint(), id, 1_767_300_000, &by)?, roster)?;
+        }
+        if electorates.len() > 1 {
+            self.seals.insert(size, note.to_note());
+        }
+        self.sealed = Some(note);
+        Ok(())
+    }
+
+    /// The `n`-th change of members or keys, sealed.
+    fn change(&mut self, n: u32) -> Result<()> {
+        if n % 5 == 4 {
+            self.join(&format!("m{n}"))?;
+        } else {
+            let members: Vec<String> = self.state.roster.members.keys().cloned().collect();
+            let member = members.get(n as usize % members.len()).ok_or("nobody")?;
+            let number = self.rotations.get(member).copied().unwrap_or(0) + 1;
+            let by = later(member, "sign", number);
+            let body = Rotate {
+                sign: by.public(),
+                next: committed(member, number),
+                cosign: Some(later(member, "cosign", number).public()),
+                cosign_ml: None,
+                tls: Some(later(member, "tls", number).public()),
+                compromised_since: None,
+            };
+            self.say_with(member, "operator", ROTATE, member, &body, &by)?;
+            self.rotations.insert(member.clone(), number);
+        }
+        self.seal()
+    }
+
+    fn join(&mut self, id: &str) -> Result<()> {
+        let public = |purpose: &str| key(id, purpose).public().to_string();
+        let text = [
+            ("id", id.to_owned()),
+            ("name", format!("National Stroke Registry, University Hospital ({id})")),
+            ("jurisdiction", "FR".to_owned()),
+            ("control", format!("University Hospital ({id}), own premises")),
+            ("sign", public("sign")),
+            ("cosign", public("cosign")),
+            ("tls", public("tls")),
+            ("next", committed(id, 0).to_string()),
+        ];
+        let member: BTreeMap<_, _> = text.into_iter().map(|(k, v)| (k.to_owned(), Value::Str(v))).collect();
+        let member = Value::Map(member);
+        let charter = self.state.charter_digest.ok_or("no charter")?;
+        let consent = key(id, "sign").sign(&consent(&charter, &member)?);
+        let members: Vec<String> = self.state.roster.members.keys().cloned().collect();
+        let body = BTreeMap::from([("change", Change::Join { member, consent })]);
+        let first = members.first().ok_or("nobody")?;
+        let by = later(first, "sign", self.rotations.get(first).copied().unwrap_or(0));
+        let proposal = self.say_with(first, "operator", CHANGE, id, &body, &by)?;
+        for other in members.iter().skip(1) {
+            if self.state.roster.members.contains_key(id) {
+                break;
+            }
+            self.say(other, "operator", ACCEPT, id, &BTreeMap::from([("proposal", proposal)]))?;
+        }
         Ok(())
     }
 
@@ -153,10 +259,11 @@ impl Federation {
     }
 }
 
-/// A federation of seven in which five contribute to one released study, attested at 1,024 entries by all.
-fn released() -> Result<(Federation, String)> {
+/// A federation of seven in which five contribute to one released study, attested at 1,024 entries by all; before that
+/// members and keys change so many times.
+fn released(changes: u32) -> Result<(Federation, String)> {
     let mut f = Federation { time: START, ..Federation::default() };
-    let charter = charter()?;
+    let charter = charter(changes > 0)?;
     let digest = charter.digest()?;
     f.seat("gb", "signatory", CharterPropose::TYPE, "stroke-seven", &CharterPropose { charter })?;
     for member in MEMBERS {
@@ -235,31 +342,41 @@ fn released() -> Result<(Federation, String)> {
         recipients,
     };
     f.node("no", ReleasePublish::TYPE, &id, &release)?;
+    for n in 0..changes {
+        f.change(n)?;
+        for _ in 0..5 {
+            f.node("it", NodeResume::TYPE, "node", &NodeResume { reason: "drill".into() })?;
+        }
+    }
     let mut root = None;
     while f.state.size < 1_100 {
         if f.state.size == 1024 {
             root = Some(f.state.map()?.root());
         }
         if let (Some(root), 1030) = (root, f.state.size) {
-            for member in MEMBERS {
+            let members: Vec<String> = f.state.roster.members.keys().cloned().collect();
+            for member in &members {
                 let attest = StateAttest { size: 1024, root, version: 1 };
                 f.node(member, StateAttest::TYPE, "state", &attest)?;
             }
         }
         f.node("it", NodeResume::TYPE, "node", &NodeResume { reason: "drill".into() })?;
     }
+    f.seal()?;
     Ok((f, id))
 }
 
-fn main() -> Result<()> {
-    let (f, id) = released()?;
-    let claimed = Checkpoint::new(&f.log.roster().origin, f.log.size(), f.log.tree().root())?;
-    let mut checkpoint = claimed.sign(&key("hub", "key"));
-    for member in MEMBERS {
-        let line = Cosignature::sign(checkpoint.checkpoint(), member, 1_767_300_000, &key(member, "cosign"))?;
-        checkpoint.add(line, f.log.roster())?;
+impl Federation {
+    fn source(&self) -> Result<Source<'_>> {
+        let checkpoint = self.sealed.as_ref().ok_or("nothing is sealed")?;
+        let (state, entries, tree) = (&self.state, &self.entries, self.log.tree());
+        Ok(Source { state, entries, tree, checkpoint, seals: &self.seals })
     }
-    let source = Source { state: &f.state, entries: &f.entries, tree: f.log.tree(), checkpoint: &checkpoint };
+}
+
+fn main() -> Result<()> {
+    let (f, id) = released(0)?;
+    let source = f.source()?;
     let proof = source.prove_study(&id)?;
     let pin = f.state.charter_digest;
     let content = record::proof::unpack(charter::proof::STUDY, &proof, charter::proof::MAX_STUDY_BYTES)?;
@@ -283,6 +400,17 @@ fn main() -> Result<()> {
     println!("ratio            {:.2}", verify.as_secs_f64() / bare.as_secs_f64());
     println!("root of state    {root:?} at {} entries", f.state.size);
     println!("snapshot         {} bytes", snapshot.len());
+    for changes in [1, 5, 20] {
+        let (f, id) = released(changes)?;
+        let (proof, pin) = (f.source()?.prove_study(&id)?, f.state.charter_digest);
+        let verify = median(|| verify_study(&proof, pin).map(drop).map_err(Into::into))?;
+        let ratio = verify.as_secs_f64() / bare.as_secs_f64();
+        println!(
+            "{changes:>2} changes       {} bytes, {} members, verify {verify:?}, ratio {ratio:.2}",
+            proof.len(),
+            f.state.roster.members.len()
+        );
+    }
     Ok(())
 }
 

@@ -42,6 +42,8 @@ use record::{Digest, Tree};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Where the whole roster stands, once anything of it has changed.
+pub(crate) const ROSTER_CHANGES: &str = "roster-changes";
 /// Statuses under one key.
 const STATUSES: usize = 1024;
 /// Longest value that is read, bytes.
@@ -293,6 +295,24 @@ impl From<&Roster> for RosterValue {
 }
 
 impl RosterValue {
+    /// The first thing in which another one differs, in words; nothing if none does.
+    pub(crate) fn difference(&self, other: &RosterValue) -> Option<String> {
+        if self == other {
+            return None;
+        }
+        if self.hub != other.hub {
+            return Some("another hub".to_owned());
+        }
+        let ids: BTreeSet<&String> = self.members.keys().chain(other.members.keys()).collect();
+        let member = ids.into_iter().find_map(|id| match (self.members.get(id), other.members.get(id)) {
+            (Some(here), Some(there)) if here != there => Some(format!("other keys of `{id}`")),
+            (Some(_), None) => Some(format!("no member `{id}`")),
+            (None, Some(_)) => Some(format!("a member `{id}`")),
+            _ => None,
+        });
+        Some(member.unwrap_or_else(|| "another charter, log or number of liars".to_owned()))
+    }
+
     /// The roster that these facts and the charter give, where nothing has changed since; else the whole of it stands
     /// under `roster-changes`.
     fn roster(self, charter: Option<&Charter>) -> Result<Roster, String> {
@@ -538,7 +558,7 @@ impl State {
         put(&mut leaves, "record".into(), &record)?;
         put(&mut leaves, "roster".into(), &RosterValue::from(roster))?;
         if roster.has_changed() {
-            put(&mut leaves, "roster-changes".into(), roster)?;
+            put(&mut leaves, ROSTER_CHANGES.into(), roster)?;
         }
         if let Some(charter) = charter {
             put(&mut leaves, "charter".into(), charter)?;
@@ -599,7 +619,7 @@ impl State {
         for (key, value) in leaves {
             let (kind, rest) = key.split_once('/').unwrap_or((key, ""));
             match kind {
-                "record" | "roster" | "roster-changes" => {}
+                "record" | "roster" | ROSTER_CHANGES => {}
                 "charter" => state.charter = Some(read(key, value)?),
                 "floor" => {
                     let text = String::from_utf8(value.clone()).map_err(|_| format!("`{key}` is no text"))?;
@@ -645,8 +665,8 @@ impl State {
                 _ => return Err(format!("`{key}` is no part of a state that this build knows")),
             }
         }
-        state.roster = match leaves.get("roster-changes") {
-            Some(value) => read("roster-changes", value)?,
+        state.roster = match leaves.get(ROSTER_CHANGES) {
+            Some(value) => read(ROSTER_CHANGES, value)?,
             None => roster.roster(state.charter.as_ref())?,
         };
         for (id, study) in studies {

@@ -10,25 +10,39 @@
 //! needs the whole record. The file speaks of the record up to the attested size and of nothing later: a vote taken
 //! back after it is not seen.
 //!
-//! Keys are the charter's. Where members or keys have changed since, [`ProofFault::MembersChanged`]: a reader with the
-//! charter alone cannot tell the keys of today from made up ones.
+//! Where members, keys or the hub have changed since the charter, the file carries the changes with their seals
+//! ([`record::proof`]), and what they give is compared with the roster *in the attested state*, whole: members, keys,
+//! hub, and everything that was ever proposed, accepted and contested. So a change that was left out, added, altered or
+//! put elsewhere shows. Changes after the attested size are outside that comparison: they are in the file because the
+//! attests and the checkpoint are read under them, and to leave one out gains nothing. The state that is shown is then
+//! still what a quorum of members under the keys of their time said, in entries that a quorum cosigned.
+//!
+//! Whose word counts as an attest: who was a member and not suspended when it said so, under its key of that index, and
+//! still was one when the last of the attests that count was said; of them a quorum of the organisations of that
+//! moment. That is the record's own rule (`state.attest@1`), so what the members hold attested can be shown. Who has
+//! left or changed its key *since* counts: its word stands in entries that those of today cosigned, where no old key can
+//! put anything any more. Only to sign it for them now would take the key, and the checkpoint does not include that.
+//!
+//! Who signed the charter and when it came into force is taken from the attested state.
 
-use crate::body::StateAttest;
-use crate::map::{
-    self, Leaf, Map, MapError, MapProof, RecordValue, RosterValue, RunKeys, RunValue, StudyValue,
-};
-use crate::state::{Phase, State, Status, StudyState};
-use crate::{Charter, snapshot};
+mod attested;
+mod source;
+
+pub use attested::{Attested, attested};
+pub use source::Source;
+
+use crate::map::{self, Leaf, MapError, MapProof, RecordValue, RosterValue, RunKeys, RunValue, StudyValue};
+use crate::state::{Phase, State, StudyState};
+use record::Digest;
 use record::canon;
-use record::checkpoint::SignedCheckpoint;
-use record::proof::{Proof, ProofError, Proved, is_packed, pack, unpack};
-use record::roster::PROPOSE;
-use record::{Digest, Entry, Pin, Tree};
+use record::proof::{Proof, ProofError, is_packed, unpack};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// First line of a study's small proof.
 pub const STUDY: &str = "comity-proof/1";
+/// First line of one that shows changes of members, keys or hub.
+pub const STUDY_CHANGED: &str = "comity-proof/2";
 /// Longest proof of a study that is read, unpacked, bytes.
 pub const MAX_STUDY_BYTES: usize = 4 * 1024 * 1024;
 
@@ -67,9 +81,14 @@ pub enum ProofFault {
         /// The attested size.
         size: u64,
     },
-    /// Other members or keys than the charter names.
-    #[error("the members have changed since the charter: use the whole record")]
-    MembersChanged,
+    /// Other members, keys or changes than the file gives.
+    #[error(
+        "the attested state has other members or keys than the file gives from the charter on ({what}): a change was left out, added or altered"
+    )]
+    Roster {
+        /// The first difference.
+        what: String,
+    },
     /// Not everyone signed.
     #[error("the charter was not in force at {size} entries")]
     NotInForce {
@@ -85,7 +104,7 @@ pub enum ProofFault {
         why: String,
     },
     /// Too few attest it.
-    #[error("{have} members attest the state, expected at least {need}")]
+    #[error("{have} members of as many organisations attest the state, expected at least {need}")]
     Quorum {
         /// Members that do.
         have: u32,
@@ -119,233 +138,11 @@ fn form(what: impl ToString) -> ProofFault {
     ProofFault::Form(what.to_string())
 }
 
-/// A member's copy of the record, from which proofs are made.
-#[derive(Clone, Copy)]
-pub struct Source<'a> {
-    /// The state in force.
-    pub state: &'a State,
-    /// The entries in force.
-    pub entries: &'a [Entry],
-    /// The tree over at least them.
-    pub tree: &'a Tree,
-    /// The checkpoint that covers them, with a quorum's cosignatures.
-    pub checkpoint: &'a SignedCheckpoint,
-}
-
-/// What a quorum attested, as a proof was found to show it.
-#[derive(Clone, Debug)]
-pub struct Attested {
-    /// Whether the charter was pinned from outside.
-    pub pin: Pin,
-    /// The charter.
-    pub charter: Charter,
-    /// Its digest.
-    pub charter_digest: Digest,
-    /// The size at which the state was attested: the proof speaks of entries `0..size`.
-    pub size: u64,
-    /// The root of its map.
-    pub root: Digest,
-    /// Version of the protocol then.
-    pub version: u32,
-    /// Who attested it.
-    pub by: BTreeSet<String>,
-    /// Entries covered by the checkpoint that includes the attests.
-    pub covered: u64,
-    /// Who cosigned it, and when, seconds since the epoch.
-    pub cosigned: BTreeMap<String, u64>,
-    /// How many members must attest and cosign.
-    pub quorum: u32,
-    roster: record::Roster,
-}
-
-impl Source<'_> {
-    /// The proof that a quorum attested the state at the largest size at which one did, with that size and root.
-    fn attests(&self) -> Result<(Proof, u64, Digest), ProofFault> {
-        if let Some(why) = self.state.stopped_because() {
-            return Err(ProofFault::Stopped(why));
-        }
-        let quorum = self.state.roster.quorum();
-        let Some((size, root)) = self.state.attested() else {
-            let every = self.state.charter.as_ref().map_or(0, Charter::snapshot_every).max(1);
-            let size = self.state.size;
-            let next = (size / every).saturating_add(1).saturating_mul(every);
-            return Err(ProofFault::NotAttested { quorum, next, size });
-        };
-        let held = |kind: &'static str| {
-            let statuses = self.state.statuses.iter();
-            (0_u64..).zip(self.entries.iter().zip(statuses)).filter_map(move |(index, (entry, status))| {
-                let statement = entry.signed.statement();
-                (*status == Status::Valid && statement.r#type == kind).then_some((index, statement))
-            })
-        };
-        let says = |body: Option<StateAttest>| body.is_some_and(|b| b.size == size && b.root == root);
-        let indices: Vec<u64> = held(StateAttest::TYPE)
-            .filter(|(_, statement)| says(statement.body_as().ok()))
-            .map(|(index, _)| index)
-            .take(quorum as usize)
-            .collect();
-        let charter = held(PROPOSE).next().map(|(index, _)| index);
-        let charter = charter.ok_or(ProofFault::NotInForce { size })?;
-        Ok((Proof::new(self.entries, self.tree, self.checkpoint, charter, &indices)?, size, root))
-    }
-
-    /// The state at that size, folded again.
-    fn at(&self, size: u64, attested: Digest) -> Result<(State, Map), ProofFault> {
-        let mut state = State::new();
-        for entry in self.entries.iter().take(usize::try_from(size).unwrap_or(usize::MAX)) {
-            state.apply(entry);
-        }
-        let map = state.map().map_err(form)?;
-        if map.root() != attested {
-            return Err(ProofFault::Differs { size, own: map.root(), attested });
-        }
-        Ok((state, map))
-    }
-
-    /// The small proof of a study.
-    ///
-    /// # Errors
-    /// When no quorum has attested a state with it, or the members have changed since the charter.
-    pub fn prove_study(&self, study: &str) -> Result<Vec<u8>, ProofFault> {
-        let (proof, size, root) = self.attests()?;
-        let (state, map) = self.at(size, root)?;
-        let Some(s) = state.studies.get(study) else {
-            return Err(ProofFault::NoStudy { study: study.to_owned(), size });
-        };
-        let numbers: Vec<u32> = s.runs.keys().copied().collect();
-        let mut file = StudyFile {
-            study: study.to_owned(),
-            record: proof,
-            leaves: map.leaves().len() as u64,
-            tree: map.prove("record").tree,
-            values: Vec::new(),
-        };
-        for key in keys_of(study, &numbers) {
-            let found = map.prove(&key).found.into_iter().next();
-            let (Some(leaf), Some(value)) = (found, map.value(&key)) else {
-                return Err(MapError::Absent { key }.into());
-            };
-            let value = String::from_utf8_lossy(value).into_owned();
-            file.values.push(Shown { key, value, index: leaf.index, path: leaf.path });
-        }
-        let bytes = pack(STUDY, &canon::to_bytes(&file).map_err(form)?)?;
-        // What would not be believed is not written; above all where the members have changed.
-        verify_study(&bytes, self.state.charter_digest)?;
-        Ok(bytes)
-    }
-
-    /// A snapshot of the state, with the proof that a quorum attested it.
-    ///
-    /// # Errors
-    /// When no quorum has, or the members have changed since the charter.
-    pub fn snapshot(&self) -> Result<Vec<u8>, ProofFault> {
-        let (proof, size, root) = self.attests()?;
-        let (_, map) = self.at(size, root)?;
-        let bytes = snapshot::write_file(&proof, &map)?;
-        let attested = attested(&proof, self.state.charter_digest)?;
-        attested.check(&map)?;
-        Ok(bytes)
-    }
-}
-
 /// The keys that a study's proof shows, in order.
 fn keys_of(study: &str, runs: &[u32]) -> Vec<String> {
     let mut keys = vec!["record".to_owned(), "roster".to_owned(), format!("study/{study}")];
     keys.extend(runs.iter().map(|number| format!("study/{study}/run/{number}")));
     keys
-}
-
-/// Checks that a quorum of the charter's members attested one state in entries that the checkpoint covers.
-///
-/// # Errors
-/// The first thing that is broken.
-pub fn attested(proof: &Proof, pin: Option<Digest>) -> Result<Attested, ProofFault> {
-    let proved: Proved = proof.verify(pin)?;
-    let charter: Charter = canon::from_value(proved.document).map_err(|e| form(format!("charter: {e}")))?;
-    charter.check("charter", "").map_err(form)?;
-    let mut said: Option<StateAttest> = None;
-    let mut by = BTreeSet::new();
-    for (index, entry) in &proved.entries {
-        let wrong = |why: &str| ProofFault::Attest { index: *index, why: why.to_owned() };
-        let statement = entry.signed.statement();
-        if statement.r#type != StateAttest::TYPE {
-            return Err(wrong(&format!("it is `{}`", statement.r#type)));
-        }
-        let attest: StateAttest = statement.body_as().map_err(|e| wrong(&e.to_string()))?;
-        if attest.size == 0 || !attest.size.is_multiple_of(charter.snapshot_every()) || attest.size > *index {
-            return Err(wrong("no state is attested at its size"));
-        }
-        if said.get_or_insert_with(|| attest.clone()) != &attest {
-            return Err(wrong("another size, root or version"));
-        }
-        if !by.insert(statement.issuer.clone()) {
-            return Err(wrong(&format!("`{}` counts once", statement.issuer)));
-        }
-    }
-    let (have, need) = (by.len() as u32, proved.roster.quorum());
-    let Some(said) = said.filter(|_| have >= need) else {
-        return Err(ProofFault::Quorum { have, need });
-    };
-    Ok(Attested {
-        pin: proved.pin,
-        charter,
-        charter_digest: proved.charter,
-        size: said.size,
-        root: said.root,
-        version: said.version,
-        by,
-        covered: proved.size,
-        cosigned: proved.cosigned,
-        quorum: need,
-        roster: proved.roster,
-    })
-}
-
-impl Attested {
-    /// Checks what the state says of the record itself: the size attested, and the charter's own members and keys.
-    fn check_values(&self, record: &RecordValue, roster: &RosterValue) -> Result<(), ProofFault> {
-        let wrong = |why: &str| ProofFault::Value { key: "record".to_owned(), why: why.to_owned() };
-        if record.size != self.size {
-            return Err(wrong("another size than was attested"));
-        }
-        if record.charter != Some(self.charter_digest) {
-            return Err(wrong("another charter"));
-        }
-        if record.protocol != self.version {
-            return Err(wrong("another version of the protocol than was attested"));
-        }
-        if record.protocol > crate::body::KNOWN_VERSION {
-            let known = crate::body::KNOWN_VERSION;
-            return Err(wrong(&format!(
-                "protocol version {}, this build knows up to {known}: upgrade",
-                record.protocol
-            )));
-        }
-        let mut expected = RosterValue::from(&self.roster);
-        expected.signed_by = roster.signed_by.clone();
-        expected.in_force_at = roster.in_force_at;
-        if *roster != expected {
-            return Err(ProofFault::MembersChanged);
-        }
-        if roster.in_force_at.is_none_or(|at| at >= self.size) {
-            return Err(ProofFault::NotInForce { size: self.size });
-        }
-        Ok(())
-    }
-
-    /// Checks that a whole map is the attested one.
-    ///
-    /// # Errors
-    /// When its root is another, or it is of another record.
-    pub fn check(&self, map: &Map) -> Result<(), ProofFault> {
-        if map.root() != self.root {
-            return Err(ProofFault::Differs { size: self.size, own: map.root(), attested: self.root });
-        }
-        let value = |key: &str| map.value(key).ok_or_else(|| MapError::Absent { key: key.to_owned() });
-        let record = map::read("record", value("record")?).map_err(form)?;
-        let roster = map::read("roster", value("roster")?).map_err(form)?;
-        self.check_values(&record, &roster)
-    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -356,6 +153,21 @@ struct StudyFile {
     leaves: u64,
     tree: Digest,
     values: Vec<Shown>,
+    /// Where `roster-changes` stands, whose value follows from the changes. Absent if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "there")]
+    roster: Option<Place>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Place {
+    index: u64,
+    path: Vec<Digest>,
+}
+
+/// Reads what is absent where there is nothing: one meaning has one spelling.
+fn there<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Place>, D::Error> {
+    Place::deserialize(from).map(Some)
 }
 
 #[derive(Serialize, Deserialize)]
@@ -382,7 +194,22 @@ pub struct StudyProved {
 
 /// Whether a file is a study's small proof.
 pub fn is_study_proof(bytes: &[u8]) -> bool {
-    is_packed(STUDY, bytes)
+    is_packed(STUDY, bytes) || is_packed(STUDY_CHANGED, bytes)
+}
+
+/// The first line of a file, by whether it shows changes: old readers know one of them.
+pub(crate) fn magic(proof: &Proof, [plain, changed]: [&'static str; 2]) -> &'static str {
+    if proof.has_changes() { changed } else { plain }
+}
+
+/// Unpacks a file that may show changes; gives its first line.
+pub(crate) fn unpack_either(
+    [plain, changed]: [&'static str; 2],
+    bytes: &[u8],
+    limit: usize,
+) -> Result<(&'static str, Vec<u8>), ProofError> {
+    let magic = if is_packed(changed, bytes) { changed } else { plain };
+    Ok((magic, unpack(magic, bytes, limit)?))
 }
 
 /// Verifies a study's small proof, offline.
@@ -390,8 +217,11 @@ pub fn is_study_proof(bytes: &[u8]) -> bool {
 /// # Errors
 /// The first thing that is broken.
 pub fn verify_study(bytes: &[u8], pin: Option<Digest>) -> Result<StudyProved, ProofFault> {
-    let content = unpack(STUDY, bytes, MAX_STUDY_BYTES)?;
+    let (found, content) = unpack_either([STUDY, STUDY_CHANGED], bytes, MAX_STUDY_BYTES)?;
     let file: StudyFile = canon::from_bytes_limit(&content, MAX_STUDY_BYTES).map_err(form)?;
+    if found != magic(&file.record, [STUDY, STUDY_CHANGED]) {
+        return Err(form(format!("`{found}` with or without changes that belong to the other form")));
+    }
     let attested = attested(&file.record, pin)?;
     for shown in &file.values {
         let leaf = Leaf {
@@ -409,7 +239,8 @@ pub fn verify_study(bytes: &[u8], pin: Option<Digest>) -> Result<StudyProved, Pr
     };
     let record: RecordValue = map::read("record", value(0, "record")?).map_err(form)?;
     let roster: RosterValue = map::read("roster", value(1, "roster")?).map_err(form)?;
-    attested.check_values(&record, &roster)?;
+    let whole = attested.check_values(&record, &roster)?;
+    file.check_roster(whole, &attested.root)?;
     let key = format!("study/{}", file.study);
     let study: StudyValue = map::read(&key, value(2, &key)?).map_err(form)?;
     // INVARIANT: the study says which runs it has, so none is left out.
@@ -429,4 +260,26 @@ pub fn verify_study(bytes: &[u8], pin: Option<Digest>) -> Result<StudyProved, Pr
     state.studies.insert(file.study.clone(), std::sync::Arc::new(study.clone()));
     let phase = state.phase(&file.study, record.time);
     Ok(StudyProved { attested, time: record.time, study, phase })
+}
+
+impl StudyFile {
+    /// Checks that the roster which the changes give is the one of the state, whole.
+    fn check_roster(&self, whole: Option<Vec<u8>>, root: &Digest) -> Result<(), ProofFault> {
+        let other = |what: &str| ProofFault::Roster { what: what.to_owned() };
+        let (value, place) = match (whole, &self.roster) {
+            (None, None) => return Ok(()),
+            (Some(value), Some(place)) => (value, place),
+            (None, Some(_)) => return Err(other("changes that the file does not give")),
+            (Some(_), None) => return Err(other("it is not shown which changes it has")),
+        };
+        let key = map::ROSTER_CHANGES.to_owned();
+        let leaf = Leaf {
+            key: key.clone(),
+            value: Digest::of(&value),
+            index: place.index,
+            path: place.path.clone(),
+        };
+        let proof = MapProof { leaves: self.leaves, tree: self.tree, found: vec![leaf] };
+        proof.verify_value(&key, &value, root).map_err(|_| other(attested::UNSEEN))
+    }
 }

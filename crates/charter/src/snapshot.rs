@@ -5,15 +5,17 @@
 //! that members hand on holds beside it the proof that a quorum attested its root ([`crate::proof`]).
 
 use crate::map::{MAX_KEY, MAX_VALUE, Map};
-use crate::proof::{Attested, ProofFault, attested};
+use crate::proof::{Attested, ProofFault, attested, magic, unpack_either};
 use crate::state::State;
-use record::proof::{Proof, is_packed, pack, unpack};
+use record::proof::{Proof, is_packed, pack};
 use record::{Digest, canon};
 use std::collections::BTreeMap;
 
 const HEADER: &[u8] = b"comity-state/1\n";
 /// First line of a snapshot's file.
 pub const FILE: &str = "comity-snapshot/1";
+/// First line of one whose proof shows changes of members, keys or hub.
+pub const FILE_CHANGED: &str = "comity-snapshot/2";
 /// Longest snapshot that is read, unpacked, bytes.
 pub const MAX_SNAPSHOT_BYTES: usize = 512 * 1024 * 1024;
 /// Longest proof beside it, bytes.
@@ -103,28 +105,33 @@ fn part<'a>(rest: &mut &'a [u8], most: usize) -> Option<&'a [u8]> {
 /// A snapshot's file: the length of the proof as 4 bytes big-endian, the proof, the state; packed.
 pub(crate) fn write_file(proof: &Proof, map: &Map) -> Result<Vec<u8>, ProofFault> {
     let form = |e: String| ProofFault::Form(e);
+    let first = magic(proof, [FILE, FILE_CHANGED]);
     let proof = canon::to_bytes(proof).map_err(|e| form(e.to_string()))?;
     let length = u32::try_from(proof.len()).map_err(|e| form(e.to_string()))?;
     let state = write_map(map).map_err(|e| form(e.to_string()))?;
-    Ok(pack(FILE, &[length.to_be_bytes().as_slice(), &proof, &state].concat())?)
+    Ok(pack(first, &[length.to_be_bytes().as_slice(), &proof, &state].concat())?)
 }
 
 /// Whether a file is a snapshot's.
 pub fn is_snapshot(bytes: &[u8]) -> bool {
-    is_packed(FILE, bytes)
+    is_packed(FILE, bytes) || is_packed(FILE_CHANGED, bytes)
 }
 
 /// Verifies a snapshot's file, offline; gives the state and who attested it.
 ///
 /// # Errors
-/// The first thing that is broken: a quorum of the charter's members did not attest this very state.
+/// The first thing that is broken: a quorum of the members, as charter and changes give them, did not attest this very
+/// state.
 pub fn verify(bytes: &[u8], pin: Option<Digest>) -> Result<(State, Attested), ProofFault> {
     let form = |e: String| ProofFault::Form(e);
-    let content = unpack(FILE, bytes, MAX_SNAPSHOT_BYTES)?;
+    let (found, content) = unpack_either([FILE, FILE_CHANGED], bytes, MAX_SNAPSHOT_BYTES)?;
     let mut rest = content.as_slice();
     let proof =
         part(&mut rest, MAX_PROOF_BYTES).ok_or_else(|| form("the proof's length is not its own".into()))?;
     let proof: Proof = canon::from_bytes_limit(proof, MAX_PROOF_BYTES).map_err(|e| form(e.to_string()))?;
+    if found != magic(&proof, [FILE, FILE_CHANGED]) {
+        return Err(form(format!("`{found}` with or without changes that belong to the other form")));
+    }
     let attested = attested(&proof, pin)?;
     let map = read_map(rest).map_err(|e| form(e.to_string()))?;
     attested.check(&map)?;

@@ -3,9 +3,10 @@
 //! Tiles are looked for where a hub publishes them if it is told no other place, the folder [`TILES`] in its own, or in
 //! the folder that is named; those in a bucket are for [`crate::tiles`], which compares before it writes.
 //!
-//! What is checked is in [`record::fsck`]; here is what reads it out of the store. A rebuild touches the entries alone
-//! and adds the cosignatures that the member's checkpoint has. A hub signs one root for a size for good, so it must have
-//! as many entries after a rebuild as before, the same ones: what no member has yet stays as it is, if it is sound.
+//! What is checked is in [`record::fsck`]; here is what reads it out of the store. A rebuild touches the entries and the
+//! checkpoints that sealed changes of members, keys or hub, and adds the cosignatures that the member's checkpoint has.
+//! A hub signs one root for a size for good, so it must have as many entries after a rebuild as before, the same ones:
+//! what no member has yet stays as it is, if it is sound.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -73,6 +74,10 @@ fn examine(
         }
         Err(e) => damages.push(Damage::at(Place::Store, Fault::Store(e.to_string()))),
     }
+    match store::all_seals(&db) {
+        Ok(seals) => kept.notes.extend(seals.into_iter().map(|(size, note)| (seal(size), note.into_bytes()))),
+        Err(e) => damages.push(Damage::at(Place::Store, Fault::Store(e.to_string()))),
+    }
     if let Ok(note) = std::fs::read(published.join("checkpoint")) {
         kept.notes.push(("checkpoint".to_owned(), note));
     }
@@ -106,6 +111,11 @@ fn examine(
         compare(&mut report, &mut read, other).map_err(|reason| HubError::Copy { reason })?;
     }
     Ok(report)
+}
+
+/// What a note that sealed a change is called.
+fn seal(size: u64) -> String {
+    format!("seal/{size}")
 }
 
 /// The names under which cosignatures are kept, in the place of those in their lines.
@@ -274,7 +284,8 @@ fn drop_tiles(tiles: &Path, before: &Report) -> Result<(), HubError> {
 fn refill(dir: &Path, before: &Report, cut: u64, from: &mut dyn Copy) -> Result<Refilled, HubError> {
     let mut db = store::open(&files::database(dir))?;
     let hub = SecretKey::from_seed(*Seeds::read(dir)?.sign).public();
-    let plan = Refill { cut, size: count(&db)?, uncovered: true, ..Refill::default() };
+    let notes = store::all_seals(&db)?.into_iter().map(|(_, note)| note).collect();
+    let plan = Refill { cut, size: count(&db)?, notes, uncovered: true, ..Refill::default() };
     let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut own = |index| entry(&tx, index).ok().flatten();
     let mut keep = |index: u64, entry: &Entry, bytes: &[u8]| {
@@ -294,6 +305,16 @@ fn refill(dir: &Path, before: &Report, cut: u64, from: &mut dyn Copy) -> Result<
     refilled.checkpoint.verify_hub(&hub).map_err(RefillError::from)?;
     if let Some(evidence) = &refilled.in_force {
         cosignatures(&tx, evidence.checkpoint())?;
+    }
+    for (size, _) in store::all_seals(&tx)? {
+        let name = seal(size);
+        // What does not hold says nothing; where it is known, it is put back.
+        if before.damages.iter().any(|d| matches!(&d.place, Place::Note { name: n, .. } if *n == name)) {
+            tx.execute("delete from seal where size = ?1", [i64::try_from(size).unwrap_or(i64::MAX)])?;
+        }
+    }
+    for (size, note) in &refilled.seals {
+        store::replace_seal(&tx, *size, &note.to_note())?;
     }
     for damage in &before.damages {
         if let Place::Cosignature { size, name } = &damage.place {
@@ -354,8 +375,12 @@ impl Copy for Folder {
         entry(&self.db, index).map_err(|e| e.to_string())
     }
 
-    /// A hub keeps no checkpoints: it signs them again from its entries.
+    /// Those that sealed changes: a hub keeps no others, it signs them again from its entries.
     fn notes(&mut self) -> Result<Vec<String>, String> {
-        Ok(Vec::new())
+        let seals = store::all_seals(&self.db).map_err(|e| e.to_string())?;
+        Ok(seals.into_iter().map(|(_, note)| note).collect())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -85,6 +85,23 @@ pub(crate) fn put_seal(connection: &Connection, size: u64, note: &str) -> rusqli
         .map(drop)
 }
 
+/// Keeps one in the place of what stands there.
+pub(crate) fn replace_seal(connection: &Connection, size: u64, note: &str) -> rusqlite::Result<()> {
+    connection.execute("insert or replace into seal values (?1, ?2)", params![integer(size), note]).map(drop)
+}
+
+/// All such checkpoints, with the sizes that they are kept under; none in a store of before there were any.
+pub(crate) fn all_seals(connection: &Connection) -> rusqlite::Result<Vec<(u64, String)>> {
+    let there = "select exists (select 1 from sqlite_schema where name = 'seal')";
+    if !connection.query_row(there, [], |row| row.get(0))? {
+        return Ok(Vec::new());
+    }
+    let mut statement = connection.prepare("select size, note from seal order by size")?;
+    let read =
+        |row: &rusqlite::Row<'_>| Ok((u64::try_from(row.get::<_, i64>(0)?).unwrap_or(u64::MAX), row.get(1)?));
+    statement.query_map([], read)?.collect()
+}
+
 /// Such checkpoints of more than `after` entries in order, as many as one answer holds.
 pub(crate) fn seals(connection: &Connection, after: u64) -> rusqlite::Result<Vec<String>> {
     let mut statement = connection.prepare_cached("select note from seal where size > ?1 order by size")?;

@@ -4,7 +4,7 @@
 //! Threat model: an error in the fold, a damaged disk or another build makes states part without a word, while everyone
 //! goes on cosigning the same entries. Attests make it seen, and the fewer halt. A quorum that lies together about the
 //! state is beyond this, as it is beyond everything else here. A snapshot is believed on the word of that quorum, under
-//! the keys of the charter that this node was joined with, for reading alone: nothing is said and nothing runs from it
+//! the charter that this node was joined with and the changes of members and keys in the file, for reading alone: nothing is said and nothing runs from it
 //! before this node has folded the same entries itself and come to the same root.
 
 use crate::NodeError;
@@ -126,6 +126,7 @@ impl Node {
             entries: self.member.log.in_force(evidence),
             tree: self.member.log.tree(),
             checkpoint: evidence.checkpoint(),
+            seals: &self.member.seals,
         })
     }
 
@@ -239,7 +240,7 @@ fn attested_words(text: &mut String, attested: &Attested, time: i64) {
         text,
         "  attested by  {} (quorum {}): state root {} after {} entries",
         names(attested.by.iter().collect()),
-        attested.quorum,
+        attested.needed,
         attested.root,
         attested.size
     );
@@ -261,7 +262,7 @@ fn attested_data(attested: &Attested, time: i64) -> serde_json::Value {
     json!({
         "valid": true, "pinned": attested.pin == Pin::Pinned, "charter": attested.charter_digest.to_string(),
         "size": attested.size, "root": attested.root.to_string(), "attested_by": attested.by,
-        "cosigned_by": attested.cosigned, "quorum": attested.quorum, "covered": attested.covered, "last_time": time,
+        "cosigned_by": attested.cosigned, "needed": attested.needed, "quorum": attested.quorum, "covered": attested.covered, "last_time": time,
     })
 }
 

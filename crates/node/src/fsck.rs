@@ -1,7 +1,7 @@
 //! Checks a node's folder and makes a damaged mirror good again from another copy of the record.
 //!
-//! What is checked is in [`record::fsck`]; here is what reads it out of the store. A rebuild touches the entries and the
-//! two checkpoints alone. Keys, what was said and waits, sealed secrets, what left and above all the note of what this
+//! What is checked is in [`record::fsck`]; here is what reads it out of the store. A rebuild touches the entries, the
+//! two checkpoints and those that sealed changes of members, keys or hub, and nothing else. Keys, what was said and waits, sealed secrets, what left and above all the note of what this
 //! node cosigned stay as they are: a node that forgot what it cosigned could be made to cosign another history.
 
 use std::path::{Path, PathBuf};
@@ -12,7 +12,8 @@ use record::fsck::{
     COSIGNED, Copy, Damage, Fault, Kept, Place, Refill, RefillError, Refilled, Report, Scan, compare,
 };
 use record::log::Cosigned;
-use record::{Bundle, Digest, Roster, SignedStatement};
+use record::member::SEAL;
+use record::{Bundle, Digest, Roster, SignedCheckpoint, SignedStatement};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use wire::api::Have;
 use wire::{HubClient, TlsIdentity};
@@ -26,6 +27,8 @@ use crate::{Config, NodeError};
 const LISTED: usize = 16;
 /// Entries fetched from a hub at once.
 const BATCH: u64 = 512;
+/// Notes that sealed changes are fetched from a hub up to about so many.
+const MAX_SEALS: usize = 16_384;
 
 /// Checks the folder of a node that is not running. `against` is another copy to compare with.
 ///
@@ -124,11 +127,32 @@ fn kept(db: &Connection, pinned: Option<Roster>, damages: &mut Vec<Damage>) -> K
             Err(e) => damages.push(kept_fault(&format!("note `{name}`"), e.to_string())),
         }
     }
+    match seals(db) {
+        Ok(seals) => kept.notes.extend(seals),
+        Err(e) => damages.push(kept_fault("note `seal`", e.to_string())),
+    }
     match cosigned(db) {
         Ok(cosigned) => kept.cosigned = cosigned,
         Err(what) => damages.push(kept_fault(COSIGNED, what)),
     }
     kept
+}
+
+/// The notes that sealed changes of members, keys or hub, with their names.
+fn seals(db: &Connection) -> rusqlite::Result<Vec<(String, Vec<u8>)>> {
+    let mut query = db.prepare("select key, value from meta where key >= ?1 and key < ?2 order by key")?;
+    // The character after the last of the prefix ends the range.
+    let after = format!("{}0", SEAL.trim_end_matches('/'));
+    query.query_map([SEAL, &after], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+}
+
+/// The checkpoints that a store keeps, as far as they are text.
+fn notes(db: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut notes: Vec<Vec<u8>> = seals(db)?.into_iter().map(|(_, note)| note).collect();
+    for name in ["checkpoint", "in-force"] {
+        notes.extend(meta(db, name)?);
+    }
+    Ok(notes.into_iter().filter_map(|note| String::from_utf8(note).ok()).collect())
 }
 
 fn cosigned(db: &Connection) -> Result<Option<Cosigned>, String> {
@@ -217,10 +241,10 @@ pub fn rebuild(dir: &Path, from: &mut dyn Copy) -> Result<Option<Rebuilt>, NodeE
     } else {
         before.first_bad_entry().unwrap_or(before.size)
     };
-    let refilled = match refill(&path, first, charter, from) {
+    let refilled = match refill(&path, &before, first, charter, from) {
         // The damage may begin below what could be seen.
         Err(NodeError::Refill(RefillError::Fork { .. } | RefillError::Unproved)) if first > 0 => {
-            refill(&path, 0, charter, from)?
+            refill(&path, &before, 0, charter, from)?
         }
         other => other?,
     };
@@ -288,6 +312,7 @@ fn salvage(path: &Path) -> Result<(), NodeError> {
 
 fn refill(
     path: &Path,
+    before: &Report,
     cut: u64,
     charter: Option<Digest>,
     from: &mut dyn Copy,
@@ -296,12 +321,8 @@ fn refill(
     db.pragma_update(None, "secure_delete", "ON")?;
     db.pragma_update(None, "journal_mode", "WAL")?;
     db.pragma_update(None, "synchronous", "FULL")?;
-    let text = |key| -> Result<Option<String>, NodeError> {
-        Ok(meta(&db, key)?.and_then(|bytes| String::from_utf8(bytes).ok()))
-    };
-    let notes = [text("checkpoint")?, text("in-force")?].into_iter().flatten().collect();
     let cosigned = cosigned(&db).map_err(NodeError::Input)?;
-    let plan = Refill { cut, size: count(&db)?, notes, cosigned, charter, uncovered: false };
+    let plan = Refill { cut, size: count(&db)?, notes: notes(&db)?, cosigned, charter, uncovered: false };
     let tx = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     let mut own = |index| entry(&tx, index).ok().flatten();
     let mut keep = |index: u64, _: &record::Entry, bytes: &[u8]| {
@@ -322,6 +343,20 @@ fn refill(
         }
         None => tx.execute("delete from meta where key = 'in-force'", [])?,
     };
+    for (name, note) in seals(&tx)? {
+        let text = String::from_utf8(note).ok();
+        let kept = text.and_then(|text| SignedCheckpoint::parse(&text).ok());
+        let damaged =
+            before.damages.iter().any(|d| matches!(&d.place, Place::Note { name: n, .. } if *n == name));
+        // What does not hold says nothing, and one of what was cut off would hold the node up at its next start. Where
+        // it is known, it is put back.
+        if damaged || kept.is_none_or(|note| note.checkpoint().size() > refilled.size) {
+            tx.execute("delete from meta where key = ?1", [name])?;
+        }
+    }
+    for (size, note) in &refilled.seals {
+        tx.execute(put, params![format!("{SEAL}{size}"), note.to_note().into_bytes()])?;
+    }
     tx.commit()?;
     Ok(refilled)
 }
@@ -354,12 +389,7 @@ impl Copy for Folder {
     }
 
     fn notes(&mut self) -> Result<Vec<String>, String> {
-        let mut notes = Vec::new();
-        for name in ["checkpoint", "in-force"] {
-            let note = meta(&self.db, name).map_err(|e| e.to_string())?;
-            notes.extend(note.and_then(|bytes| String::from_utf8(bytes).ok()));
-        }
-        Ok(notes)
+        notes(&self.db).map_err(|e| e.to_string())
     }
 }
 
@@ -392,9 +422,27 @@ impl OverWire {
             HubClient::through(&identity, &addr, hub.tls, config.proxy.as_ref())?
         };
         let sync = runtime.block_on(client.sync(Have::default(), Duration::ZERO))?;
-        let notes = [sync.checkpoint, sync.sealed_checkpoint].into_iter().flatten().collect();
+        let mut notes = runtime.block_on(seals_of(&client))?;
+        notes.extend([sync.checkpoint, sync.sealed_checkpoint].into_iter().flatten());
         Ok(OverWire { client, runtime, notes, size: sync.size, batch: (0, Vec::new()) })
     }
+}
+
+/// The notes that sealed changes of members, keys or hub, as the hub has them.
+async fn seals_of(client: &HubClient) -> Result<Vec<String>, NodeError> {
+    let (mut seals, mut after) = (Vec::new(), 0);
+    while seals.len() < MAX_SEALS {
+        let batch = client.seals(after).await?;
+        let sizes = batch.iter().filter_map(|note| SignedCheckpoint::parse(note).ok());
+        let last = sizes.map(|note| note.checkpoint().size()).max().unwrap_or(0);
+        // A hub that says the same again has said all.
+        if last <= after {
+            break;
+        }
+        after = last;
+        seals.extend(batch);
+    }
+    Ok(seals)
 }
 
 impl Copy for OverWire {

@@ -472,6 +472,15 @@ impl SignedCheckpoint {
         SignedCheckpoint { cosignatures: BTreeMap::new(), ..self.clone() }
     }
 
+    /// The note with the cosignatures of these names alone.
+    pub fn of(&self, names: &BTreeSet<String>) -> SignedCheckpoint {
+        let kept = self.cosignatures.iter().filter(|((name, _), _)| names.contains(name));
+        SignedCheckpoint {
+            cosignatures: kept.map(|(key, line)| (key.clone(), line.clone())).collect(),
+            ..self.without_cosignatures()
+        }
+    }
+
     /// The cosignature lines, unverified.
     pub fn lines(&self) -> impl Iterator<Item = &Cosignature> {
         self.cosignatures.values()
@@ -498,10 +507,53 @@ impl SignedCheckpoint {
     /// Whose cosignatures count in an electorate, with their times in seconds since the epoch. One name counts once,
     /// whatever the number of its lines; in a hybrid scheme only with a line of both kinds, at the earlier time.
     pub fn cosigned_in(&self, electorate: &Electorate) -> BTreeMap<String, u64> {
+        self.reading().cosigned_in(electorate)
+    }
+
+    /// The note as somebody reads it who counts in several electorates.
+    pub(crate) fn reading(&self) -> Reading<'_> {
+        Reading { note: self, tried: Vec::new() }
+    }
+
+    /// [`cosigned_in`](Self::cosigned_in) the electorate of this checkpoint's size.
+    pub fn cosignatures(&self, roster: &Roster) -> BTreeMap<String, u64> {
+        roster.electorate_at(self.checkpoint.size).map_or_else(BTreeMap::new, |e| self.cosigned_in(e))
+    }
+
+    /// Those of [`cosignatures`](Self::cosignatures) by name alone.
+    pub fn cosigners(&self, roster: &Roster) -> BTreeSet<String> {
+        self.cosignatures(roster).into_keys().collect()
+    }
+
+    /// What is wrong with the cosignatures that are nobody's.
+    pub fn faults(&self, roster: &Roster) -> Vec<CheckpointError> {
+        self.cosignatures.values().filter_map(|c| self.check(c, roster).err()).collect()
+    }
+}
+
+/// A note under the eyes of a reader: each line is verified under each cosigner once.
+pub(crate) struct Reading<'a> {
+    note: &'a SignedCheckpoint,
+    tried: Vec<(&'a Cosignature, &'a Cosigner, bool)>,
+}
+
+impl<'a> Reading<'a> {
+    fn holds(&mut self, line: &'a Cosignature, cosigner: &'a Cosigner) -> bool {
+        let before = self.tried.iter().find(|(l, c, _)| std::ptr::eq(*l, line) && *c == cosigner);
+        if let Some((_, _, held)) = before {
+            return *held;
+        }
+        let held = line.verify_by(&self.note.checkpoint, cosigner).is_ok();
+        self.tried.push((line, cosigner, held));
+        held
+    }
+
+    /// [`SignedCheckpoint::cosigned_in`].
+    pub(crate) fn cosigned_in(&mut self, electorate: &'a Electorate) -> BTreeMap<String, u64> {
         let mut kinds: BTreeMap<&str, (Option<u64>, Option<u64>)> = BTreeMap::new();
-        for line in self.cosignatures.values() {
+        for line in self.note.cosignatures.values() {
             let Some(cosigner) = electorate.cosigner(&line.name) else { continue };
-            if line.verify_by(&self.checkpoint, cosigner).is_ok() {
+            if self.holds(line, cosigner) {
                 let (classic, quantum) = kinds.entry(&line.name).or_default();
                 *(if line.is_post_quantum() { quantum } else { classic }) = Some(line.time);
             }
@@ -518,19 +570,11 @@ impl SignedCheckpoint {
         counted.collect()
     }
 
-    /// [`cosigned_in`](Self::cosigned_in) the electorate of this checkpoint's size.
-    pub fn cosignatures(&self, roster: &Roster) -> BTreeMap<String, u64> {
-        roster.electorate_at(self.checkpoint.size).map_or_else(BTreeMap::new, |e| self.cosigned_in(e))
-    }
-
-    /// Those of [`cosignatures`](Self::cosignatures) by name alone.
-    pub fn cosigners(&self, roster: &Roster) -> BTreeSet<String> {
-        self.cosignatures(roster).into_keys().collect()
-    }
-
-    /// What is wrong with the cosignatures that are nobody's.
-    pub fn faults(&self, roster: &Roster) -> Vec<CheckpointError> {
-        self.cosignatures.values().filter_map(|c| self.check(c, roster).err()).collect()
+    /// The first cosignature that is nobody's.
+    pub(crate) fn fault(&self, roster: &Roster) -> Option<CheckpointError> {
+        let held = |line: &Cosignature| self.tried.iter().any(|(l, _, held)| *held && std::ptr::eq(*l, line));
+        let others = self.note.cosignatures.values().filter(|line| !held(line));
+        others.map(|line| self.note.check(line, roster)).find_map(Result::err)
     }
 }
 

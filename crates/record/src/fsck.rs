@@ -204,7 +204,7 @@ pub trait Copy {
     fn size(&mut self) -> Result<u64, String>;
     /// An entry; nothing if it has it not.
     fn entry(&mut self, index: u64) -> Result<Option<Vec<u8>>, String>;
-    /// The checkpoints that it keeps.
+    /// The checkpoints that it keeps, those among them that sealed changes of members, keys or hub.
     fn notes(&mut self) -> Result<Vec<String>, String>;
 }
 
@@ -218,7 +218,7 @@ impl Copy for crate::Bundle {
     }
 
     fn notes(&mut self) -> Result<Vec<String>, String> {
-        Ok(vec![self.checkpoint.clone()])
+        Ok(self.seals.iter().chain([&self.checkpoint]).cloned().collect())
     }
 }
 

@@ -9,16 +9,39 @@
 //! quorum of that charter's members cosigned the root. A record that is made up has another charter, and a proof that
 //! is read without its digest says so ([`Pin::Unpinned`]).
 //!
-//! The keys are those of the charter. Where the members or their keys have changed since, the whole record is needed.
+//! # Changes of members, keys and hub
+//!
+//! Where these have changed since the charter, the proof carries the way from the charter to today: every change, with
+//! its index and its inclusion, and for as many of them as one checkpoint seals, that checkpoint ([`Seal`]). The reader
+//! folds charter and changes by the roster's own rules, and holds each checkpoint to the quorum of every era from the
+//! last one sealed to its own, as a member does ([`crate::electorate`]). So nobody who counts today counts without the
+//! quorum of those who counted before: a member that leaves does so under the cosignatures of those who stay *and* of
+//! those who were there, and its word, said again in a made up record, makes no electorate small. An opening of another
+//! hub's term is vouched for in the same way: no member takes in one that stands over other entries.
+//!
+//! What the chain alone does not show is that *no change was left out*. Who reads it must compare the roster that it
+//! gives ([`Proof::verify_at`]) with one that a quorum attested. A liar who leaves changes out so that old keys count,
+//! and has fewer than a quorum of these keys, needs the word of an honest member for every state that it shows, and that
+//! word names the roster as it is.
+//!
+//! What this does not stop: whoever holds old keys of a whole quorum. Since changes can be left out, these need not have
+//! been in force at one time: keys that were lost in different years add up. Nor does it show what came after the
+//! checkpoint.
 
-use std::collections::BTreeMap;
+mod chain;
+mod pack;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+pub use chain::{MAX_CHANGES, Seal};
+pub use pack::{is_packed, pack, unpack};
 
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::Pin;
 use crate::canon::Value;
 use crate::checkpoint::{CheckpointError, SignedCheckpoint};
-use crate::digest::{Digest, excerpt};
+use crate::digest::Digest;
 use crate::entry::{Entry, EntryError};
 use crate::roster::{PROPOSE, Roster, Why};
 use crate::tree::{Tree, TreeError, leaf_hash, verify_inclusion};
@@ -62,6 +85,33 @@ pub enum ProofError {
         index: u64,
         /// Its type.
         kind: String,
+    },
+    /// Something else among the changes of members, keys and hub.
+    #[error("entry {index} (`{kind}`) stands among the changes of members, keys and hub and is none")]
+    NoChange {
+        /// Its index.
+        index: u64,
+        /// Its type.
+        kind: String,
+    },
+    /// Changes that are not in order, too many, or not above the checkpoint before.
+    #[error(
+        "changes of members, keys and hub are not in the order of their indices, each under the first checkpoint above it, at most {MAX_CHANGES}"
+    )]
+    Changes,
+    /// Too few of those who counted cosigned a change.
+    #[error(
+        "the checkpoint of size {size} does not seal the change before it: {have} valid cosignatures of those who count from size {from} on, expected at least {need}"
+    )]
+    Unsealed {
+        /// Size of the checkpoint.
+        size: u64,
+        /// The smallest size for which those count.
+        from: u64,
+        /// Valid cosignatures of theirs.
+        have: u32,
+        /// Quorum.
+        need: u32,
     },
     /// Entries that are not in the order of their indices, or too many.
     #[error("entries of the proof are not in the order of their indices, each once, at most {MAX_ENTRIES}")]
@@ -128,6 +178,15 @@ pub struct Included {
     pub path: Vec<Digest>,
 }
 
+impl Included {
+    fn of(entries: &[Entry], tree: &Tree, index: u64, size: u64) -> Result<Included, ProofError> {
+        let outside = TreeError::Outside { asked: index, size };
+        let entry = usize::try_from(index).ok().and_then(|i| entries.get(i)).ok_or(outside)?;
+        let text = String::from_utf8_lossy(&entry.to_bytes()).into_owned();
+        Ok(Included { index, entry: text, path: tree.prove_inclusion(index, size)? })
+    }
+}
+
 /// The charter and some entries, with a checkpoint that includes them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -138,6 +197,13 @@ pub struct Proof {
     pub checkpoint: String,
     /// The entries proved, in the order of their indices.
     pub entries: Vec<Included>,
+    /// Changes of members, keys and hub that were sealed by earlier checkpoints, in their order. Absent if there are
+    /// none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "chain::some")]
+    pub seals: Vec<Seal>,
+    /// Those that the checkpoint itself seals. Absent if there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "chain::some")]
+    pub changes: Vec<Included>,
 }
 
 /// What a proof was found to show.
@@ -149,14 +215,20 @@ pub struct Proved {
     pub charter: Digest,
     /// The charter itself.
     pub document: Value,
-    /// Members and keys as the charter names them; who signed it is not known here.
+    /// Members and keys at the checkpoint, as charter and changes give them; who signed the charter is not known here.
     pub roster: Roster,
+    /// The roster after so many entries, for each size that was asked for.
+    pub rosters: BTreeMap<u64, Roster>,
+    /// Index of the first change of members, keys or hub.
+    pub changed: Option<u64>,
     /// Entries that the checkpoint covers.
     pub size: u64,
     /// Who cosigned it, and when, seconds since the epoch.
     pub cosigned: BTreeMap<String, u64>,
-    /// The entries by index, each said by whom it names.
+    /// The entries by index, each said by whom it names, under the key of that index.
     pub entries: Vec<(u64, Entry)>,
+    /// Indices of those that a suspended member said.
+    pub suspended: BTreeSet<u64>,
 }
 
 impl Proof {
@@ -173,51 +245,61 @@ impl Proof {
         indices: &[u64],
     ) -> Result<Proof, ProofError> {
         let size = checkpoint.checkpoint().size();
-        let include = |index: u64| {
-            let outside = TreeError::Outside { asked: index, size };
-            let entry = usize::try_from(index).ok().and_then(|i| entries.get(i)).ok_or(outside)?;
-            let text = String::from_utf8_lossy(&entry.to_bytes()).into_owned();
-            Ok::<_, ProofError>(Included { index, entry: text, path: tree.prove_inclusion(index, size)? })
-        };
+        let include = |index: u64| Included::of(entries, tree, index, size);
         Ok(Proof {
             charter: include(charter)?,
             checkpoint: checkpoint.to_note(),
             entries: indices.iter().map(|i| include(*i)).collect::<Result<_, _>>()?,
+            seals: Vec::new(),
+            changes: Vec::new(),
         })
     }
 
+    /// Whether it shows changes of members, keys or hub.
+    pub fn has_changes(&self) -> bool {
+        !self.seals.is_empty() || !self.changes.is_empty()
+    }
+
     /// Checks everything that can be checked without knowing what the entries mean: the charter against `pin`, the
-    /// checkpoint's signatures and quorum under the charter's keys, each entry's inclusion and its issuer's signature.
+    /// changes of members, keys and hub with the quorums that sealed them, the checkpoint's signatures and quorum, each
+    /// entry's inclusion and its issuer's signature.
     ///
     /// # Errors
     /// The first thing that is broken.
     pub fn verify(&self, pin: Option<Digest>) -> Result<Proved, ProofError> {
+        self.verify_at(pin, &[])
+    }
+
+    /// [`verify`](Self::verify), and gives the roster after so many entries, for each of these sizes.
+    ///
+    /// # Errors
+    /// The first thing that is broken.
+    pub fn verify_at(&self, pin: Option<Digest>, sizes: &[u64]) -> Result<Proved, ProofError> {
         let (document, roster) = self.roster()?;
         let found = Digest::of(&document.to_bytes().map_err(|e| self.charter_fault(&e.to_string()))?);
         if let Some(pinned) = pin.filter(|p| *p != found) {
             return Err(ProofError::OtherCharter { pinned, found });
         }
-        let checkpoint = SignedCheckpoint::parse(&self.checkpoint)?;
-        let cosigned = cosigned(&checkpoint, &roster)?;
-        let claimed = checkpoint.checkpoint();
-        included(&self.charter, claimed.size(), &claimed.root())?;
         if self.entries.len() > MAX_ENTRIES || !self.entries.is_sorted_by(|a, b| a.index < b.index) {
             return Err(ProofError::Order);
         }
-        let mut entries = Vec::with_capacity(self.entries.len());
-        for one in &self.entries {
-            let entry = included(one, claimed.size(), &claimed.root())?;
-            roster.authenticate(&entry.signed).map_err(|why| statement_fault(one.index, &entry, why))?;
-            entries.push((one.index, entry));
-        }
+        let checkpoint = SignedCheckpoint::parse(&self.checkpoint)?;
+        let (size, root) = (checkpoint.checkpoint().size(), checkpoint.checkpoint().root());
+        let mut chain = chain::Chain::new(self, roster, sizes);
+        let cosigned = chain.follow(&checkpoint)?;
+        included(&self.charter, size, &root)?;
+        let chain::Chain { roster, rosters, changed, entries, suspended, .. } = chain;
         Ok(Proved {
             pin: if pin.is_some() { Pin::Pinned } else { Pin::Unpinned },
             charter: found,
             document,
             roster,
-            size: claimed.size(),
+            rosters,
+            changed,
+            size,
             cosigned,
             entries,
+            suspended,
         })
     }
 
@@ -258,75 +340,4 @@ fn included(one: &Included, size: u64, root: &Digest) -> Result<Entry, ProofErro
         kind: entry.signed.statement().r#type.clone(),
     })?;
     Ok(entry)
-}
-
-/// The members of the roster that cosigned, if they are a quorum and nothing on the note is false.
-fn cosigned(checkpoint: &SignedCheckpoint, roster: &Roster) -> Result<BTreeMap<String, u64>, ProofError> {
-    let found = checkpoint.checkpoint().origin();
-    if found != roster.origin {
-        return Err(ProofError::Origin { found: found.to_owned(), expected: roster.origin.clone() });
-    }
-    if let Some(hub) = &roster.hub {
-        checkpoint.verify_hub(&hub.key)?;
-    }
-    if let Some(fault) = checkpoint.faults(roster).into_iter().next() {
-        return Err(fault.into());
-    }
-    let cosigned = checkpoint.cosignatures(roster);
-    let (have, need) = (cosigned.len() as u32, roster.quorum());
-    if !roster.watermark_ready() || have < need {
-        return Err(ProofError::Quorum { have, need });
-    }
-    Ok(cosigned)
-}
-
-/// Packs a file's content: the line `magic`, SHA-256 of what follows it, the content's length as 4 bytes big-endian,
-/// the content deflated (RFC 1951). The digest shows a damaged copy at once; it proves nothing.
-///
-/// # Errors
-/// When the content is longer than four gigabytes.
-pub fn pack(magic: &str, content: &[u8]) -> Result<Vec<u8>, ProofError> {
-    let length = u32::try_from(content.len()).map_err(|_| ProofError::Packed { limit: u32::MAX as usize })?;
-    let mut rest = length.to_be_bytes().to_vec();
-    rest.extend(miniz_oxide::deflate::compress_to_vec(content, 9));
-    Ok([magic.as_bytes(), b"\n", Digest::of(&rest).as_bytes().as_slice(), &rest].concat())
-}
-
-/// Whether a file begins with the line `magic`.
-pub fn is_packed(magic: &str, bytes: &[u8]) -> bool {
-    bytes.strip_prefix(magic.as_bytes()).is_some_and(|rest| rest.first() == Some(&b'\n'))
-}
-
-/// Unpacks what [`pack`] wrote; takes no more memory than `limit` bytes of content.
-///
-/// # Errors
-/// When it is another kind of file, was changed, or holds more than `limit` bytes.
-pub fn unpack(magic: &str, bytes: &[u8], limit: usize) -> Result<Vec<u8>, ProofError> {
-    use miniz_oxide::inflate::TINFLStatus;
-    use miniz_oxide::inflate::core::{DecompressorOxide, decompress, inflate_flags};
-    if !is_packed(magic, bytes) {
-        let start = bytes.split(|b| *b == b'\n').next().unwrap_or(bytes);
-        let start = String::from_utf8_lossy(start.get(..start.len().min(40)).unwrap_or(start));
-        return Err(ProofError::Magic { found: excerpt(&start), expected: magic.to_owned() });
-    }
-    let rest = bytes.get(magic.len() + 1..).unwrap_or(&[]);
-    let (digest, rest) = rest.split_first_chunk::<32>().ok_or(ProofError::Changed)?;
-    if Digest::of(rest) != Digest::from_bytes(*digest) {
-        return Err(ProofError::Changed);
-    }
-    let wrong = || ProofError::Packed { limit };
-    let (length, deflated) = rest.split_first_chunk::<4>().ok_or_else(wrong)?;
-    let length = usize::try_from(u32::from_be_bytes(*length)).map_err(|_| wrong())?;
-    // Deflate makes at most 1032 bytes of one: a length that cannot be true takes no memory.
-    if length > limit || length / 1032 > deflated.len() {
-        return Err(wrong());
-    }
-    let mut content = vec![0; length];
-    let flags = inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
-    let mut machine = Box::<DecompressorOxide>::default();
-    let (status, taken, given) = decompress(&mut machine, deflated, &mut content, 0, flags);
-    if status != TINFLStatus::Done || taken != deflated.len() || given != length {
-        return Err(wrong());
-    }
-    Ok(content)
 }

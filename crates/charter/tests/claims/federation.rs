@@ -218,7 +218,12 @@ impl Federation {
 
     /// With the output released, under a charter that has the state attested often.
     pub fn released_and_attesting(study: study::Study) -> Federation {
-        let mut f = Federation::under(Charter { snapshot_every: Some(EVERY), ..charter() }).prepared();
+        Federation::released_under(Charter { snapshot_every: Some(EVERY), ..charter() }, study)
+    }
+
+    /// With the output released, under this charter.
+    pub fn released_under(charter: Charter, study: study::Study) -> Federation {
+        let mut f = Federation::under(charter).prepared();
         let id = study.id.clone();
         valid(f.submit(study));
         f.all_gates(&id);

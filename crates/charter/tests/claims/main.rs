@@ -4,11 +4,13 @@
 
 mod agreement;
 mod attest;
+mod changed;
 mod documents;
 mod federation;
 mod golden;
 mod history;
 mod hostile;
+mod living;
 mod map;
 mod notes;
 mod phases;

@@ -1,10 +1,12 @@
 //! Attested state: nodes say it by themselves, the one that differs halts, and files made from it hold.
 
+use crate::changes::{decide, init, rotation};
 use crate::house::{House, Setup, count};
 use charter::body::{NodeResume, ProtocolActivate, StateAttest};
 use node::attest::{SNAPSHOT, check_snapshot, verify_proof};
 use node::control::Command;
-use record::Digest;
+use node::members::Document;
+use record::{Change, Digest};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -214,6 +216,62 @@ fn a_node_begins_from_a_snapshot_reads_at_once_and_runs_nothing_before_it_has_ve
     assert_eq!(house.state_digest("gb"), digest, "and it is where the others are");
     house.restart("gb");
     assert_eq!(house.state_digest("gb"), digest);
+}
+
+/// The same, and then a member changes its keys, one is suspended, one joins, one leaves, and another hub takes over.
+fn changed() -> House {
+    let mut house = released();
+    let keys = rotation(&house, "it", true, None);
+    house.must("it", Command::KeyRotate(keys));
+    house.settle();
+    decide(&mut house, &Change::Suspend { member: "be".into() }, &["it", "pl", "nl", "se", "ch"]);
+    decide(&mut house, &Change::Reinstate { member: "be".into() }, &["it", "pl", "nl", "se", "ch"]);
+    init(&house, "fr");
+    let Document { member, consent } = Document::of(&house.folder("fr"), &house.pin()).unwrap();
+    decide(&mut house, &Change::Join { member, consent }, &["it", "pl", "nl", "be", "se"]);
+    house.must("no", Command::MemberLeave);
+    house.settle();
+    let all = house.ids();
+    let signing: Vec<String> = all.into_iter().filter(|id| id != "no").collect();
+    house.pass_on(&signing);
+    house.settle();
+    let size = next(&house);
+    fill(&mut house, size);
+    house
+}
+
+#[test]
+fn after_members_keys_and_hub_have_changed_a_proof_and_a_snapshot_still_hold_under_the_charter_alone() {
+    let mut house = changed();
+    let (size, _) = house.node("it").state().attested().unwrap();
+    let out = file(&house, "deaths.proof");
+    house.must("gb", Command::RecordProve { study: "deaths".into(), out: out.clone() });
+    let bytes = std::fs::read(&out).unwrap();
+    let shown = verify_proof(&bytes, Some(house.pin()));
+    assert_eq!(shown.exit, 0, "{}", shown.text);
+    assert_eq!((shown.data["size"].as_u64(), shown.data["votes_yes"].as_u64()), (Some(size), Some(6)));
+    assert_eq!(verify_proof(&bytes, Some(Digest::of(b"another"))).exit, 1);
+
+    // `gb` begins anew from the snapshot of another, by the charter that it was joined with, and verifies the rest.
+    let digest = house.state_digest("it");
+    let out = file(&house, "out.snapshot");
+    house.must("it", Command::RecordSnapshot { out: out.clone() });
+    let bytes = std::fs::read(&out).unwrap();
+    let shown = check_snapshot(&bytes, Some(house.pin()));
+    assert_eq!(shown.exit, 0, "{}", shown.text);
+    begin_anew(&mut house, &bytes);
+    let status = house.cmd("gb", Command::Status);
+    assert_eq!(status.data["unverified_below"], size);
+    let state = house.node("gb").state();
+    assert!(state.roster.keys("no").is_none() && state.roster.term == 2);
+    house.settle();
+    let status = house.must("gb", Command::Status);
+    assert!(status.data["unverified_below"].is_null(), "{}", status.text);
+    assert_eq!(house.state_digest("gb"), digest);
+    // What it writes now is as good: it has fetched the seals.
+    let out = file(&house, "again.proof");
+    house.must("gb", Command::RecordProve { study: "deaths".into(), out: out.clone() });
+    assert_eq!(verify_proof(&std::fs::read(&out).unwrap(), Some(house.pin())).exit, 0);
 }
 
 #[test]

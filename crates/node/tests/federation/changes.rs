@@ -9,7 +9,7 @@ use node::{Config, Node};
 use record::{Change, Digest};
 
 /// Everybody but those who counted before accepts what `gb` proposes.
-fn decide(house: &mut House, change: &Change, accepting: &[&str]) -> String {
+pub fn decide(house: &mut House, change: &Change, accepting: &[&str]) -> String {
     let change = String::from_utf8(record::canon::to_bytes(change).unwrap()).unwrap();
     let reply = house.must("gb", Command::MemberPropose { change });
     let id = reply.data["proposal"].as_str().unwrap().to_string();
@@ -21,7 +21,7 @@ fn decide(house: &mut House, change: &Change, accepting: &[&str]) -> String {
     id
 }
 
-fn init(house: &House, id: &str) {
+pub fn init(house: &House, id: &str) {
     let config = Config {
         id: id.into(),
         name: format!("Member {id} (fictitious)"),
@@ -34,7 +34,7 @@ fn init(house: &House, id: &str) {
     node::config::init(&house.folder(id), &config).unwrap();
 }
 
-fn rotation(house: &House, id: &str, all: bool, since: Option<u64>) -> Rotation {
+pub fn rotation(house: &House, id: &str, all: bool, since: Option<u64>) -> Rotation {
     Rotation {
         next_key: house.folder(id).join("next.key").display().to_string(),
         new_next: NodeKeys::draw_next(&house.folder(id).join("after.key")).unwrap(),

@@ -8,6 +8,7 @@ mod canaries;
 mod changes;
 mod closed;
 mod collector;
+mod fsck;
 mod handover;
 mod house;
 mod hub;

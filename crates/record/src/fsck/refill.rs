@@ -1,5 +1,7 @@
 //! Fills a damaged copy up again from another one, believing neither.
 
+use std::collections::BTreeMap;
+
 use super::Copy;
 use crate::checkpoint::{CheckpointError, SignedCheckpoint};
 use crate::digest::Digest;
@@ -82,7 +84,7 @@ pub struct Refill {
     pub cut: u64,
     /// One after its last entry, good or not.
     pub size: u64,
-    /// Its notes that can be read.
+    /// Its notes that can be read, those among them that sealed changes of members, keys or hub.
     pub notes: Vec<String>,
     /// What this member cosigned last.
     pub cosigned: Option<Cosigned>,
@@ -105,6 +107,9 @@ pub struct Refilled {
     pub checkpoint: SignedCheckpoint,
     /// The largest that is in force.
     pub in_force: Option<InForce>,
+    /// Those that sealed the changes of members, keys and hub before it, by size: without them it is in force for nobody
+    /// who begins at the charter.
+    pub seals: BTreeMap<u64, SignedCheckpoint>,
 }
 
 impl Refill {
@@ -150,7 +155,7 @@ impl Refill {
             return Err(RefillError::Charter { found: roster.charter_digest, expected });
         }
         let notes = from.notes().map_err(RefillError::Source)?;
-        let (checkpoint, in_force) = self.prove(&tree, &roster, &notes)?;
+        let Evidence { genuine: checkpoint, in_force, seals } = self.prove(&tree, &roster, &notes)?;
         let size = if self.uncovered { tree.size() } else { checkpoint.checkpoint().size() };
         let root = tree.root_at(size)?;
         if let Some(cosigned) = self.cosigned {
@@ -165,22 +170,20 @@ impl Refill {
         if self.uncovered && size < self.size {
             return Err(RefillError::Short { reached: size, least: self.size });
         }
-        Ok(Refilled { size, root, written: size.saturating_sub(self.cut), checkpoint, in_force })
+        let written = size.saturating_sub(self.cut);
+        Ok(Refilled { size, root, written, checkpoint, in_force, seals })
     }
 
-    /// The largest genuine checkpoint of the entries, and the largest in force.
-    fn prove(
-        &self,
-        tree: &Tree,
-        roster: &Roster,
-        theirs: &[String],
-    ) -> Result<(SignedCheckpoint, Option<InForce>), RefillError> {
+    /// The largest genuine checkpoint of the entries, and the largest in force with what leads to it.
+    fn prove(&self, tree: &Tree, roster: &Roster, theirs: &[String]) -> Result<Evidence, RefillError> {
         let mut genuine: Option<SignedCheckpoint> = None;
         let mut in_force: Option<InForce> = None;
+        let mut seals = BTreeMap::new();
         // In the order of their sizes: an earlier one may seal a change of members that a later one needs.
         let notes = self.notes.iter().chain(theirs).filter_map(|note| SignedCheckpoint::parse(note).ok());
         let mut notes: Vec<SignedCheckpoint> = notes.collect();
-        notes.sort_by_key(|n| n.checkpoint().size());
+        // Of one size those first in which every line holds: a line that fell is mended by the other copy's note.
+        notes.sort_by_cached_key(|n| (n.checkpoint().size(), n.faults(roster).len()));
         for signed in notes {
             let above = in_force.as_ref().map_or(0, InForce::size);
             match watermark(tree, &signed, roster, above) {
@@ -189,6 +192,9 @@ impl Refill {
                     if let Standing::InForce(evidence) = standing
                         && in_force.as_ref().is_none_or(|now| now.size() < evidence.size())
                     {
+                        if roster.electorates(above, evidence.size()).len() > 1 {
+                            seals.insert(evidence.size(), signed.clone());
+                        }
                         in_force = Some(evidence);
                     }
                     if genuine.as_ref().is_none_or(|now| larger(now.checkpoint().size())) {
@@ -205,6 +211,13 @@ impl Refill {
                 Err(_) => {}
             }
         }
-        Ok((genuine.ok_or(RefillError::Unproved)?, in_force))
+        Ok(Evidence { genuine: genuine.ok_or(RefillError::Unproved)?, in_force, seals })
     }
+}
+
+/// What the notes of both copies prove.
+struct Evidence {
+    genuine: SignedCheckpoint,
+    in_force: Option<InForce>,
+    seals: BTreeMap<u64, SignedCheckpoint>,
 }

@@ -25,7 +25,7 @@ fn committed(id: &str, generation: &str) -> Value {
 }
 
 /// Four members, each committed to its next key.
-fn world() -> World {
+pub fn world() -> World {
     let mut charter = charter(&FOUR);
     let members = FOUR.iter().map(|id| committed(id, "next")).collect();
     charter.insert("members".to_owned(), Value::List(members));
@@ -61,7 +61,7 @@ fn join(world: &World, id: &str) -> Change {
     Change::Join { member, consent }
 }
 
-fn rotate(
+pub fn rotate(
     id: &str,
     new: &SecretKey,
     next: Digest,
@@ -88,7 +88,7 @@ fn decide(world: &mut World, change_: &Change, by: &[&str]) -> Digest {
     id
 }
 
-fn cosigned(world: &World, by: &[(&str, &SecretKey)]) -> SignedCheckpoint {
+pub fn cosigned(world: &World, by: &[(&str, &SecretKey)]) -> SignedCheckpoint {
     let mut note = world.checkpoint();
     for (party, key) in by {
         let line = Cosignature::sign(note.checkpoint(), party, 1_700_000_100, key).unwrap();

@@ -1,8 +1,9 @@
 //! Proofs of a few entries, and the files that they travel in.
 
+use crate::changes;
 use crate::federation::*;
 use record::proof::{pack, unpack};
-use record::{Digest, Entry, Pin, Proof, ProofError, SignedCheckpoint};
+use record::{Cosignature, Digest, Entry, Pin, Proof, ProofError, SignedCheckpoint};
 
 const FIVE: [&str; 5] = ["ch", "gb", "it", "nl", "se"];
 const MAGIC: &str = "comity-test/1";
@@ -80,6 +81,72 @@ fn a_checkpoint_short_of_its_quorum_proves_nothing() {
         assert_eq!(proof.verify(Some(world.charter_digest())).is_ok(), enough, "{cosigners}");
     }
     assert!(proof(&world, &world.cosigned(4), &[11]).is_err(), "no proof of what is not covered");
+}
+
+/// Four members; two have changed their keys, and each change was sealed by everyone.
+fn changed() -> (World, Vec<SignedCheckpoint>, SignedCheckpoint) {
+    let mut world = changes::world();
+    let mut seals = Vec::new();
+    let [ch, se] = ["ch", "se"].map(|id| key(id, "cosign"));
+    for id in ["gb", "it"] {
+        let new = key(id, "cosign-2");
+        world.say(changes::rotate(id, &key(id, "next"), Digest::of(b"later"), None, Some(&new)));
+        let old = key(id, "cosign");
+        let other = if id == "gb" { ("it", key("it", "cosign")) } else { ("gb", key("gb", "cosign-2")) };
+        let by = [(id, &old), (id, &new), (other.0, &other.1), ("ch", &ch), ("se", &se)];
+        seals.push(changes::cosigned(&world, &by));
+    }
+    world.say(vote("ch", "aspirin"));
+    let [gb, it] = ["gb", "it"].map(|id| key(id, "cosign-2"));
+    let last = changes::cosigned(&world, &[("gb", &gb), ("it", &it), ("ch", &ch), ("se", &se)]);
+    (world, seals, last)
+}
+
+fn over_changes(
+    world: &World,
+    seals: &[SignedCheckpoint],
+    last: &SignedCheckpoint,
+) -> Result<Proof, ProofError> {
+    let (entries, tree) = (world.log.entries(), world.log.tree());
+    Proof::new(entries, tree, last, 0, &[7])?.with_changes(entries, tree, world.log.roster(), &[5, 6], seals)
+}
+
+#[test]
+fn changes_of_keys_are_proved_by_the_quorums_before_and_after_them_with_no_more_seals_than_it_takes() {
+    let (world, seals, last) = changed();
+    let proof = over_changes(&world, &seals, &last).unwrap();
+    // The first rotation takes no seal of its own: the next one's has three of the first four.
+    assert_eq!((proof.seals.len(), proof.seals[0].changes.len(), proof.changes.len()), (1, 2, 0));
+    let proved = proof.verify_at(Some(world.charter_digest()), &[5, 6, 7]).unwrap();
+    let sign = |size: u64, id: &str| proved.rosters[&size].keys(id).unwrap().sign;
+    assert_eq!((sign(5, "gb"), sign(6, "gb")), (public("gb", "sign"), public("gb", "next")));
+    assert_eq!((sign(6, "it"), sign(7, "it")), (public("it", "sign"), public("it", "next")));
+    assert_eq!((proved.changed, proved.cosigned.len()), (Some(5), 4));
+    assert_eq!(proved.roster.eras, world.log.roster().eras);
+    // Without the seals two of the first four are no quorum, and nobody makes such a proof.
+    let fault = over_changes(&world, &[], &last).unwrap_err();
+    assert!(matches!(fault, ProofError::Unsealed { from: 0, have: 2, need: 3, .. }), "{fault}");
+    let mut bare = proof.clone();
+    bare.seals.clear();
+    assert!(bare.verify(Some(world.charter_digest())).is_err());
+}
+
+#[test]
+fn a_change_below_what_the_seal_before_covers_is_refused_since_nobody_of_before_would_be_asked() {
+    let (world, seals, last) = changed();
+    let proof = over_changes(&world, &seals, &last).unwrap();
+    let mut below = proof.clone();
+    // A note of both changes that shows the first alone; the second is shown under the last note.
+    let mut note = seals[1].checkpoint().sign(&key(HUB, "key"));
+    for id in ["ch", "it", "se"] {
+        let line = Cosignature::sign(note.checkpoint(), id, 1, &key(id, "cosign")).unwrap();
+        note.add(line, world.log.roster()).unwrap();
+    }
+    below.seals[0].checkpoint = note.to_note();
+    let mut second = below.seals[0].changes.remove(1);
+    second.path = world.log.tree().prove_inclusion(6, last.checkpoint().size()).unwrap();
+    below.changes.push(second);
+    assert_eq!(below.verify(Some(world.charter_digest())).err(), Some(ProofError::Changes));
 }
 
 #[test]
