@@ -14,7 +14,7 @@ use crate::federation::{
     HUB, World, charter, digest_of, key, member, propose, public, sign, signed, statement, vote,
 };
 
-const FOUR: [&str; 4] = ["gb", "it", "ch", "se"];
+pub const FOUR: [&str; 4] = ["gb", "it", "ch", "se"];
 
 /// A member document with a commitment to its next key.
 fn committed(id: &str, generation: &str) -> Value {
@@ -25,7 +25,7 @@ fn committed(id: &str, generation: &str) -> Value {
 }
 
 /// Four members, each committed to its next key.
-fn world() -> World {
+pub fn world() -> World {
     let mut charter = charter(&FOUR);
     let members = FOUR.iter().map(|id| committed(id, "next")).collect();
     charter.insert("members".to_owned(), Value::List(members));
@@ -61,7 +61,7 @@ fn join(world: &World, id: &str) -> Change {
     Change::Join { member, consent }
 }
 
-fn rotate(
+pub fn rotate(
     id: &str,
     new: &SecretKey,
     next: Digest,
