@@ -13,6 +13,7 @@ mod map;
 mod notes;
 mod phases;
 mod registers;
+mod reports;
 mod runs;
 mod scenario;
 mod small;
