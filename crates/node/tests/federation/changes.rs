@@ -34,7 +34,7 @@ fn init(house: &House, id: &str) {
     node::config::init(&house.folder(id), &config).unwrap();
 }
 
-fn rotation(house: &House, id: &str, all: bool, since: Option<u64>) -> Rotation {
+pub fn rotation(house: &House, id: &str, all: bool, since: Option<u64>) -> Rotation {
     Rotation {
         next_key: house.folder(id).join("next.key").display().to_string(),
         new_next: NodeKeys::draw_next(&house.folder(id).join("after.key")).unwrap(),
