@@ -113,12 +113,6 @@ fn an_old_copy_that_does_not_ask_is_found() {
 }
 
 #[test]
-fn an_old_copy_that_does_not_take_its_own_sign_off_from_others_is_found() {
-    let broken = |seed: &u64| !run(*seed, Some(Sabotage::RestoredForgetsSignOff), false).faults.is_empty();
-    assert!([130, 1072].iter().any(broken), "each broke a claim before there was that rule");
-}
-
-#[test]
 fn members_that_do_not_tell_each_other_what_waits_are_found() {
     assert!(is_found(Sabotage::NoExchange));
 }

@@ -582,11 +582,7 @@ impl Actor {
         let mut signoffs = Vec::new();
         for bytes in &word.signoffs {
             let before = self.member().signed_off;
-            if self.has(Sabotage::RestoredForgetsSignOff) {
-                // Nothing of it is taken.
-            } else if self.with(|m, d| m.remember(bytes, d))? == Some(true)
-                && self.member().signed_off > before
-            {
+            if self.with(|m, d| m.remember(bytes, d))? == Some(true) && self.member().signed_off > before {
                 self.facts.push(Fact::SignedOff(self.member().signed_off));
             }
             let claim = Claim::read(bytes, self.member().log.roster());

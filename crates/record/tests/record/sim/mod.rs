@@ -30,8 +30,6 @@ pub enum Sabotage {
     OldEraIgnored,
     /// A copy that is an old one does not ask the others.
     RestoredDoesNotAsk,
-    /// A copy that is an old one does not take its own sign-off from others.
-    RestoredForgetsSignOff,
     /// A crash leaves the beginning of a group of writes on the disk.
     TornGroups,
     /// Members do not tell each other what is to be in the record.
@@ -47,13 +45,12 @@ pub enum Sabotage {
 }
 
 impl Sabotage {
-    pub const ALL: [Sabotage; 12] = [
+    pub const ALL: [Sabotage; 11] = [
         Sabotage::ForgetsCosigned,
         Sabotage::BaseByNotes,
         Sabotage::NoFence,
         Sabotage::OldEraIgnored,
         Sabotage::RestoredDoesNotAsk,
-        Sabotage::RestoredForgetsSignOff,
         Sabotage::TornGroups,
         Sabotage::NoExchange,
         Sabotage::DropsCut,
