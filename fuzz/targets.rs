@@ -12,8 +12,8 @@ use record::canon::{self, Value};
 use record::fsck::{Kept, Scan};
 use record::tree::{TileKind, TilePath};
 use record::{
-    Bundle, Cosignature, Digest, Entry, Log, PublicKey, Roster, SecretKey, Signature, SignedCheckpoint,
-    SignedStatement, Tree,
+    Bundle, Cosignature, Digest, Entry, Evidence, Log, PublicKey, Roster, SecretKey, Signature,
+    SignedCheckpoint, SignedStatement, Tree,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -24,7 +24,7 @@ use wire::{Peer, SignedFrame};
 pub type Target = (&'static str, fn(&[u8]) -> bool, usize);
 
 /// All of them; each has a file in `fuzz_targets/` and a folder in `seeds/`.
-pub const ALL: [Target; 22] = [
+pub const ALL: [Target; 23] = [
     ("canon", canonical, 20_000),
     ("statement", statement, 20_000),
     ("entry", entry, 20_000),
@@ -33,6 +33,7 @@ pub const ALL: [Target; 22] = [
     ("tile_path", tile_path, 20_000),
     ("tile", tile, 20_000),
     ("bundle", bundle, 4_000),
+    ("evidence", evidence, 4_000),
     ("frame", frame, 20_000),
     ("pack", pack, 20_000),
     ("mail", mail, 20_000),
@@ -145,6 +146,17 @@ pub fn bundle(data: &[u8]) -> bool {
     true
 }
 
+/// A file of evidence, and whom it convicts.
+pub fn evidence(data: &[u8]) -> bool {
+    let Ok(evidence) = Evidence::read(data) else { return false };
+    assert_eq!(evidence.write().expect("what was read can be written"), data);
+    if let Ok(guilt) = evidence.verify(None) {
+        let short = evidence.clone().short().verify(None).expect("as short as it convicts it convicts");
+        assert_eq!((&short.who, short.key, short.term), (&guilt.who, guilt.key, guilt.term));
+    }
+    true
+}
+
 /// A frame of the wire.
 pub fn frame(data: &[u8]) -> bool {
     let Ok(signed) = SignedFrame::decode(data) else { return false };
@@ -195,6 +207,7 @@ pub fn messages(data: &[u8]) -> bool {
         b'p' => same::<Posted>(bytes).is_some(),
         b'b' => same::<Stored>(bytes).is_some(),
         b'r' => same::<Refusal>(bytes).is_some(),
+        b'e' => same::<wire::peer::Proofs>(bytes).is_some(),
         _ => false,
     }
 }

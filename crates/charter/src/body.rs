@@ -333,6 +333,17 @@ body! {
     }
 }
 
+body! {
+    /// Somebody broke a signed word, and this proves it. Whoever holds the evidence may put it on the record.
+    EvidenceReport, "evidence.report@1" {
+        /// Digest of the file of evidence.
+        file: Digest,
+        /// The file itself ([`record::Evidence`]), as far as a statement has room for it. Without it the report is its
+        /// issuer's word, until who has the file looks at it.
+        evidence: Option<Value>,
+    }
+}
+
 /// The latest version of the protocol that this build knows.
 pub const KNOWN_VERSION: u32 = 1;
 
@@ -371,6 +382,7 @@ pub const VERSIONS: &[(&str, u32)] = &[
     (NoteAttach::TYPE, 1),
     (RecordErase::TYPE, 1),
     (RecordErased::TYPE, 1),
+    (EvidenceReport::TYPE, 1),
 ];
 
 /// The version of the protocol that a statement type belongs to; a type that this build does not know belongs to none

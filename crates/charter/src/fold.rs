@@ -3,9 +3,10 @@
 use crate::body::*;
 use crate::document::SeatRole;
 use crate::state::{
-    Dataset, Note, Phase, Receipt, Run, ScheduleState, Stage, State, Status, StudyState, Vote, VoteChoice,
+    Convicted, Dataset, Note, Phase, Receipt, Report, Run, ScheduleState, Stage, State, Status, StudyState,
+    Vote, VoteChoice,
 };
-use record::{Digest, Entry, Roster, Statement};
+use record::{Digest, Entry, Evidence, Roster, Statement};
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock};
@@ -19,6 +20,12 @@ const SKEW: i64 = 60_000;
 
 /// A study is run at most so often: what breaks again is for people to look at.
 pub const MAX_RUNS: u32 = 3;
+
+/// Convictions of one hub in one term, or of one member, that are recorded: the first ones tell the story.
+pub const MAX_CONVICTIONS: usize = 16;
+
+/// Reports of one member without their evidence.
+pub const MAX_REPORTS: usize = 16;
 
 /// Why a statement is void. The text is part of the state, so it never changes for a released version.
 type Fold = Result<(), String>;
@@ -91,6 +98,7 @@ impl State {
                 | RunClose::TYPE
                 | RecordErase::TYPE
                 | RecordErased::TYPE
+                | EvidenceReport::TYPE
         );
         if self.roster.suspended.contains_key(&statement.issuer) && !protective {
             return void("issuer is suspended");
@@ -150,6 +158,7 @@ impl State {
             NoteAttach::TYPE => self.note_attach(index, id, statement),
             RecordErase::TYPE => self.record_erase(index, statement),
             RecordErased::TYPE => self.record_erased(index, statement),
+            EvidenceReport::TYPE => self.evidence_report(index, statement),
             _ => void("unknown type"),
         }
     }
@@ -848,6 +857,43 @@ impl State {
             return void("said before");
         }
         note.erased.insert(statement.issuer.clone(), index);
+        Ok(())
+    }
+
+    fn evidence_report(&mut self, index: u64, statement: &Statement) -> Fold {
+        let report: EvidenceReport = body(statement)?;
+        let by = statement.issuer.clone();
+        let known = self.reports.get(&report.file);
+        if known.is_some_and(|known| known.convicts.is_some() || report.evidence.is_none()) {
+            return void("reported before");
+        }
+        let Some(evidence) = report.evidence else {
+            let bare = self.reports.values().filter(|r| r.by == by && r.convicts.is_none());
+            if bare.count() >= MAX_REPORTS {
+                return void("too many reports without their evidence");
+            }
+            self.reports.insert(report.file, Report { by, index, convicts: None });
+            return Ok(());
+        };
+        let bytes = evidence.to_bytes().map_err(|_| "evidence is not in canonical form")?;
+        if Digest::of(&bytes) != report.file {
+            return void("evidence does not match its digest");
+        }
+        // Judged by the charter and the changes in the file itself; that the key is one of this record, by the record.
+        let judged =
+            Evidence::read(&bytes).and_then(|e| e.verify(self.charter_digest).map(|guilt| (e, guilt)));
+        let (evidence, guilt) = judged.map_err(|_| "the evidence convicts nobody")?;
+        if !guilt.stands_in(&self.roster) {
+            return void("the evidence is about a key that this record does not name");
+        }
+        let (who, term) = (guilt.who, guilt.term);
+        let same = |r: &&Report| r.convicts.as_ref().is_some_and(|c| (&c.who, c.term) == (&who, term));
+        if self.reports.values().filter(same).count() >= MAX_CONVICTIONS {
+            return void("convicted often enough");
+        }
+        let kind = evidence.claim.kind().to_owned();
+        let convicts = Some(Convicted { who, term, key: guilt.key, kind });
+        self.reports.insert(report.file, Report { by, index, convicts });
         Ok(())
     }
 

@@ -20,5 +20,6 @@ pub mod state;
 
 pub use document::{Charter, DataAccess, Hub, Instrument, Limits, Member, Seat, SeatRole};
 pub use state::{
-    Dataset, Note, Phase, Receipt, Run, ScheduleState, Stage, State, Status, StudyState, Vote, VoteChoice,
+    Convicted, Dataset, Note, Phase, Receipt, Report, Run, ScheduleState, Stage, State, Status, StudyState,
+    Vote, VoteChoice,
 };

@@ -18,6 +18,7 @@
 //! | `charter` | the charter; the value's digest is the charter's |
 //! | `dataset/<name>@<member>` | a dataset |
 //! | `dictionary/<id>` | a dictionary and the index of its registration |
+//! | `evidence/<file>` | a report that somebody broke a signed word, and whom it convicts |
 //! | `floor` | the policy floor's text |
 //! | `note/<statement>` | a sealed remark: by whom, about what, its erasure |
 //! | `record` | active version, size, time |
@@ -33,7 +34,9 @@
 //! | `study/<id>/run/<number>/keys` | its keys |
 
 use crate::Charter;
-use crate::state::{Attests, Dataset, Note, Receipt, Run, ScheduleState, State, Status, StudyState, Vote};
+use crate::state::{
+    Attests, Dataset, Note, Receipt, Report, Run, ScheduleState, State, Status, StudyState, Vote,
+};
 use record::canon::{self, CanonError};
 use record::keys::PublicKey;
 use record::roster::{HubInfo, MemberKeys, Roster};
@@ -552,6 +555,7 @@ impl State {
             attests,
             asked,
             notes,
+            reports,
         } = self;
         let mut leaves = BTreeMap::new();
         let record = RecordValue { charter: *charter_digest, protocol: *protocol, size: *size, time: *time };
@@ -600,6 +604,9 @@ impl State {
         }
         for (statement, note) in notes {
             put(&mut leaves, format!("note/{statement}"), note)?;
+        }
+        for (file, report) in reports {
+            put(&mut leaves, format!("evidence/{file}"), report)?;
         }
         Ok(Map::new(leaves))
     }
@@ -661,6 +668,10 @@ impl State {
                 "note" => {
                     let statement = rest.parse().map_err(|_| format!("`{key}` names no statement"))?;
                     state.notes.insert(statement, read::<Note>(key, value)?);
+                }
+                "evidence" => {
+                    let file = rest.parse().map_err(|_| format!("`{key}` names no file"))?;
+                    state.reports.insert(file, read::<Report>(key, value)?);
                 }
                 _ => return Err(format!("`{key}` is no part of a state that this build knows")),
             }

@@ -62,6 +62,35 @@ pub struct State {
     /// Sealed remarks by the statement that attached them. Left out of the digest likewise.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub notes: BTreeMap<Digest, Note>,
+    /// Reports of broken words by the digest of the file that proves it. Left out of the digest likewise.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub reports: BTreeMap<Digest, Report>,
+}
+
+/// A report that somebody broke a signed word.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Report {
+    /// Who reported it.
+    pub by: String,
+    /// Index of the report.
+    pub index: u64,
+    /// Whom the evidence in it convicts; nobody if the file was too long to be in it.
+    pub convicts: Option<Convicted>,
+}
+
+/// Who is convicted, of what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Convicted {
+    /// `hub`, or a member's id.
+    pub who: String,
+    /// The hub's term; 0 for a member.
+    pub term: u32,
+    /// The key that broke its word.
+    pub key: record::PublicKey,
+    /// The kind of claim, for example `two-roots`.
+    pub kind: String,
 }
 
 /// A sealed remark about a statement: all that the record says of it.
@@ -389,6 +418,7 @@ impl State {
             attests: BTreeMap::new(),
             asked: BTreeMap::new(),
             notes: BTreeMap::new(),
+            reports: BTreeMap::new(),
         }
     }
 

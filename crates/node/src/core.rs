@@ -249,14 +249,17 @@ impl Node {
         }
     }
 
-    /// Whether a statement that waits is a stop, a pause, a yes taken back or an erasure.
+    /// Whether a statement that waits is a stop, a pause, a yes taken back, an erasure or evidence.
     fn protects(&self, id: &str) -> Result<bool, NodeError> {
-        use charter::body::{DatasetPause, DecisionRevoke, NodeStop, RecordErase, RecordErased};
+        use charter::body::{
+            DatasetPause, DecisionRevoke, EvidenceReport, NodeStop, RecordErase, RecordErased,
+        };
         let Some(bytes) = self.store.waiting(id)? else { return Ok(false) };
         let kind = SignedStatement::from_bytes(&bytes).map(|s| s.statement().r#type.clone());
         Ok(kind.is_ok_and(|k| {
             let stops = [NodeStop::TYPE, DatasetPause::TYPE, DecisionRevoke::TYPE];
-            stops.contains(&k.as_str()) || [RecordErase::TYPE, RecordErased::TYPE].contains(&k.as_str())
+            let more = [RecordErase::TYPE, RecordErased::TYPE, EvidenceReport::TYPE];
+            stops.contains(&k.as_str()) || more.contains(&k.as_str())
         }))
     }
 

@@ -36,6 +36,7 @@ impl Node {
         self.publish_floor(now)?;
         self.attest(now)?;
         self.destroy_erased(now)?;
+        self.report_proofs(now)?;
         self.forget_holders()?;
         // Once a stop is on the record, the record says how long it holds.
         let seen = &self.state.seen;

@@ -215,6 +215,7 @@ impl Node {
     fn fold(&mut self) -> Result<(), NodeError> {
         let Some(evidence) = &self.member.in_force else { return Ok(()) };
         let from = usize::try_from(self.state.size).unwrap_or(usize::MAX);
+        let mut reports = Vec::new();
         for entry in self.member.log.in_force(evidence).iter().skip(from) {
             let index = self.state.size;
             if let charter::Status::Void(why) = self.state.apply(entry) {
@@ -223,7 +224,14 @@ impl Node {
                     crate::notes::drop_void(&self.store, &self.state, &entry.signed.id())?;
                 }
             }
+            if entry.signed.statement().r#type == charter::body::EvidenceReport::TYPE {
+                reports.push((entry.signed.clone(), entry.time));
+            }
             self.attesting.passed(&self.store, &self.state, entry)?;
+        }
+        // What another proved holds here too.
+        for (signed, time) in reports {
+            self.hear_report(&signed, time)?;
         }
         self.heed_attests()
     }

@@ -11,6 +11,8 @@
 //! | how checkpoints are compared | this file |
 //! | what is held for others, and when a node stops cosigning | [`held`] |
 //! | promises, proofs and what follows from them | [`matter`] |
+//! | how proofs go from member to member and onto the record | [`proofs`] |
+//! | how sign-offs are seen, and a forgotten one comes back | [`signoffs`] |
 //! | the endpoint, and who calls whom when | [`line`] |
 //!
 //! # Who can lie
@@ -21,7 +23,7 @@
 //! is no evidence, and shows as unwatched.
 //!
 //! A member can lie at its endpoint. It gains no conviction of anyone, since only what the hub or a member signed
-//! convicts it. A proof that does not hold is kept against who gave it. It can say that it has held a statement for
+//! convicts it. A proof that does not hold is kept against who gave it, and whoever gives many such is not listened to. It can say that it has held a statement for
 //! long, and that counts only for a statement that this node has held as long itself. It can hand over old statements
 //! and stops: what is in the record is known, and what never got there is its author's own word. It can flood: calls,
 //! bodies and what is kept of one author have limits, and one author's do not push out another's. It can swallow what
@@ -30,6 +32,8 @@
 pub mod held;
 pub mod line;
 pub mod matter;
+pub mod proofs;
+pub mod signoffs;
 
 use crate::NodeError;
 use crate::core::Node;
@@ -58,6 +62,10 @@ pub(crate) struct PeerState {
     watched: Option<(i64, String)>,
     /// Since when another member has more than the hub gives, which, and how much.
     behind: Option<(i64, String, u64)>,
+    /// Evidence that members gave, and that was told to them.
+    proofs: proofs::Exchanged,
+    /// Sign-offs that members were told of.
+    told_off: BTreeMap<String, BTreeSet<Digest>>,
 }
 
 /// What a member showed.

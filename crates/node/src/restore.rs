@@ -8,7 +8,8 @@
 //!
 //! They ask by frames, signed like all others and bound to a nonce that was drawn after the store was put back. The hub
 //! that carries them can withhold them, then nothing is cosigned here; it cannot make one up or show an old one. What
-//! is answered is the highest checkpoint that the other has cosigned, as its hub signed it.
+//! is answered is the highest checkpoint that the other has cosigned, as its hub signed it, and after it the last sign-off
+//! of the asker's own that the other has seen: in one frame, so that the first is not carried without the second.
 
 use crate::NodeError;
 use crate::core::Node;
@@ -26,8 +27,10 @@ pub const ASK: &str = "highest-asked";
 pub const ANSWER: &str = "highest";
 /// How long until it is asked again, and how often one member is answered, milliseconds.
 const AGAIN: i64 = 3_000;
-/// Longest answer, bytes: a checkpoint without cosignatures.
-const MAX_ANSWER: usize = 2_048;
+/// Longest claim in an answer, bytes: a checkpoint without cosignatures.
+const MAX_CLAIM: usize = 2_048;
+/// Longest answer, bytes: a claim, and a sign-off.
+const MAX_ANSWER: usize = MAX_CLAIM + record::statement::MAX_SIGNED_BYTES;
 
 /// What is asked and was answered. In memory alone: a process that begins again asks again.
 #[derive(Default)]
@@ -173,18 +176,30 @@ impl Node {
         if frame.kind == ASK {
             return self.answer_highest(frame, now);
         }
-        if self.asking.nonce != Some(frame.context) || self.member.restored.is_none() {
+        if self.asking.nonce != Some(frame.context) {
             return Ok(());
         }
         let wrong = "an answer on how far it is that does not hold";
         if frame.body.len() > MAX_ANSWER {
             return self.keep_evidence(&frame.from, wrong, &frame.body, now);
         }
-        let claim = match std::str::from_utf8(&frame.body).map(SignedCheckpoint::parse) {
-            _ if frame.body.is_empty() => None,
-            Ok(Ok(note)) => Some(note),
+        let (claim, sign_off) = parts(&frame.body);
+        let claim = match std::str::from_utf8(claim).map(SignedCheckpoint::parse) {
+            _ if claim.is_empty() => None,
+            Ok(Ok(note)) if claim.len() <= MAX_CLAIM => Some(note),
             _ => return self.keep_evidence(&frame.from, wrong, &frame.body, now),
         };
+        // First what it ended, then how far it was: whoever knows the second only may count as whole. And so too when it
+        // does already, since those who answered first may not have seen it.
+        if !sign_off.is_empty()
+            && let Err(why) = self.take_signoff(sign_off)?
+        {
+            // Of a term that is over here, or with a key that has changed since: nobody's fault.
+            tracing::debug!(from = frame.from, why, "a sign-off was not taken");
+        }
+        if self.member.restored.is_none() {
+            return Ok(());
+        }
         let told = self.member.told(&frame.from, claim.as_ref(), &mut OnStore(&self.store));
         if let Err(e) = told.map_err(NodeError::from) {
             if e.is_fatal() {
@@ -207,8 +222,23 @@ impl Node {
         }
         let Some(claim) = highest(&self.store)? else { return Ok(()) };
         self.asking.answered.insert(frame.from.clone(), now);
-        self.send_highest(ANSWER, &frame.from, frame.context, claim.into_bytes(), now)
+        let mut body = claim.into_bytes();
+        body.extend(self.store.signoff_of(&frame.from)?.unwrap_or_default());
+        self.send_highest(ANSWER, &frame.from, frame.context, body, now)
     }
+}
+
+/// How a signed statement begins.
+const STATEMENT: &[u8] = b"comity-statement/1\n";
+
+/// A claim, and the sign-off after it: a statement begins with its own line, and has no such line in it.
+fn parts(body: &[u8]) -> (&[u8], &[u8]) {
+    let begins = |at: &usize| {
+        body.get(*at..).is_some_and(|rest| rest.starts_with(STATEMENT))
+            && at.checked_sub(1).is_none_or(|before| body.get(before) == Some(&b'\n'))
+    };
+    let at = (0..body.len()).rev().find(begins).unwrap_or(body.len());
+    body.split_at_checked(at).unwrap_or((body, &[]))
 }
 
 /// The highest checkpoint that was cosigned, as its hub signed it; empty for none, nothing if that is not known.

@@ -183,7 +183,7 @@ pub async fn serve_on(
     let (end, ended) = oneshot::channel();
     let actor = Actor::start(node, wake.clone(), withdrawn, end)?;
     let control = tokio::spawn(control(listener, actor.clone()));
-    let lines = line::Lines::new(identity.clone(), proxy);
+    let lines = line::Lines::new(proxy);
     let watching = tokio::spawn(line::watch(lines.clone(), actor.clone()));
     let telling = tokio::spawn(line::stops(lines, actor.clone(), withdrawals.clone()));
     let (ending, ended_peers) = watch::channel(false);

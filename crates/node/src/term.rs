@@ -95,6 +95,12 @@ impl Node {
         self.store.set_meta(NEXT, &text)
     }
 
+    /// Keeps a sign-off of this member's own, and the hub that it names.
+    pub(crate) fn keep_sign_off(&self, bytes: &[u8], next: &Next) -> Result<(), NodeError> {
+        self.store.set_meta(SIGN_OFF, bytes)?;
+        self.keep_next(next)
+    }
+
     fn of_this_federation(&self, next: &Next) -> Result<(), NodeError> {
         if next.federation == self.charter.federation {
             return Ok(());
@@ -138,8 +144,8 @@ impl Node {
         }
         point("signed off, not kept", "");
         let bytes = signed.to_bytes();
-        self.store.set_meta(SIGN_OFF, &bytes)?;
-        self.keep_next(next)?;
+        self.keep_sign_off(&bytes, next)?;
+        self.store.add_signoff(&signed.id().to_string(), self.member.signed_off, self.me(), &bytes)?;
         self.store.flush()?;
         point("signed off and kept, not handed out", "");
         Ok(signed_off(self.member.signed_off, &bytes))
@@ -173,6 +179,7 @@ impl Node {
         });
         if let Some(opening) = opening {
             let federation = self.charter.federation.clone();
+            self.keep_signoffs(opening.term.saturating_sub(1), &opening.signoffs)?;
             self.keep_next(&Next { federation, hub: opening.hub, address: opening.address })?;
         }
         // Who joined later has handed nothing to anyone.

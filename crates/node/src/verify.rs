@@ -270,13 +270,18 @@ fn try_verify(bytes: &[u8], pin: Option<Digest>) -> Result<Reply, Vec<String>> {
         .values()
         .filter_map(|blob| Evidence::read(blob).and_then(|e| e.verify(Some(report.charter))).ok())
         .collect();
+    let convicted = crate::peers::proofs::recorded(&report.entries, &state);
+    for report in &convicted {
+        let _ = writeln!(text, "  convicted    {}", report.words);
+    }
+    let convicted: Vec<_> = convicted.into_iter().map(|report| report.data).collect();
     for guilt in &proved {
         let _ =
             writeln!(text, "  matter       {} {}, proved by evidence in this file", guilt.who, guilt.what);
     }
     let matters: Vec<_> = proved.iter().map(|g| json!({ "who": g.who, "what": g.what })).collect();
     let data = json!({
-        "matters": matters,
+        "matters": matters, "convicted": convicted,
         "valid": true, "pinned": pinned, "charter": report.charter.to_string(), "size": size,
         "root": report.in_force.root().to_string(), "cosigned_by": report.in_force.cosigned(),
         "quorum": report.in_force.quorum(), "signatures": report.signatures, "void": void,
@@ -352,11 +357,13 @@ impl Node {
         let Some(evidence) = &self.member.in_force else {
             return Ok(Reply::no("nothing is in force yet", json!({ "valid": false, "size": self.size() })));
         };
+        let convicted = crate::peers::proofs::recorded(entries, &state);
         let data = json!({
             "valid": broken.is_empty(), "watermark": self.watermark(), "size": self.size(), "root": evidence.root().to_string(),
             "cosigned_by": evidence.cosigned(), "quorum": evidence.quorum(), "state": again.to_string(),
             "gates": gates.again, "disputed": disputed, "broken": broken,
             "unwatched": self.unwatched(), "matters": self.matters()?,
+            "convicted": convicted.iter().map(|report| &report.data).collect::<Vec<_>>(),
         });
         if !broken.is_empty() {
             return Ok(Reply::no(format!("BROKEN\n  {}\n", broken.join("\n  ")), data));
@@ -375,6 +382,9 @@ impl Node {
             text.push_str(
                 "unwatched: too few members answer outside the hub to see that it shows all the same\n",
             );
+        }
+        for report in &convicted {
+            let _ = writeln!(text, "convicted: {}", report.words);
         }
         for proof in self.matters()? {
             let _ = writeln!(text, "open matter: {} {}", proof.who, proof.what);

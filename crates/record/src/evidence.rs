@@ -39,13 +39,15 @@ use crate::entry::Entry;
 use crate::keys::{KeyError, PublicKey, SecretKey, Signature, pae};
 use crate::log::MAX_SKEW_MS;
 use crate::receipt::Receipt;
-use crate::roster::{Roster, Why};
+use crate::roster::{Era, Roster, Why};
 use crate::tree::{TreeError, leaf_hash, verify_consistency, verify_inclusion};
 
 /// The `format` of a file.
 pub const FORMAT: &str = "comity-evidence/1";
 /// Longest file, bytes: a charter, what changed it since, two notes or two entries, and proofs.
 pub const MAX_EVIDENCE_BYTES: usize = 8 << 20;
+/// Who is convicted where it is no member.
+pub const HUB: &str = "hub";
 /// Most leaf hashes in one signed answer.
 pub const MAX_LEAVES: usize = 1024;
 /// The DSSE payload type of a member's signed answer about entries.
@@ -260,6 +262,18 @@ pub struct Guilt {
     pub accomplices: BTreeSet<String>,
 }
 
+impl Guilt {
+    /// Whether the key is one that this record names: a hub's in that very term, or one that was ever anybody's. A file
+    /// brings its own changes of members, keys and hub, and so may follow one that was signed and never recorded.
+    pub fn stands_in(&self, roster: &Roster) -> bool {
+        if self.who == HUB {
+            let of_term = |e: &Era| e.electorate.term == self.term && e.electorate.hub.key == self.key;
+            return roster.eras.iter().any(of_term);
+        }
+        roster.has_used(&self.key)
+    }
+}
+
 impl Evidence {
     /// Evidence under this charter. Says nothing on whether it proves anything: see [`verify`](Self::verify).
     pub fn new(charter: Value, claim: Claim) -> Self {
@@ -269,6 +283,25 @@ impl Evidence {
     /// The same with what changed members, keys or the hub since the charter.
     pub fn with(mut self, changes: Vec<Changed>) -> Self {
         self.changes = changes;
+        self
+    }
+
+    /// The same as short as it still convicts: without cosignatures, but where these are what convicts. It then names no
+    /// accomplices.
+    pub fn short(mut self) -> Self {
+        let bare = |text: &mut String| {
+            if let Ok(note) = SignedCheckpoint::parse(text) {
+                *text = note.without_cosignatures().to_note();
+            }
+        };
+        match &mut self.claim {
+            Claim::TwoRoots { one: a, other: b } | Claim::TwoHistories { larger: a, smaller: b, .. } => {
+                bare(a);
+                bare(b);
+            }
+            Claim::Backwards { checkpoint, .. } | Claim::BrokenPromise { checkpoint, .. } => bare(checkpoint),
+            Claim::Overdue { .. } | Claim::WrongEntry { .. } => {}
+        }
         self
     }
 
@@ -349,6 +382,18 @@ pub fn cleaned(note: &SignedCheckpoint, roster: &Roster) -> SignedCheckpoint {
 }
 
 impl Claim {
+    /// What is claimed, in the word that the file has for it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Claim::TwoRoots { .. } => "two-roots",
+            Claim::TwoHistories { .. } => "two-histories",
+            Claim::Backwards { .. } => "backwards",
+            Claim::BrokenPromise { .. } => "broken-promise",
+            Claim::Overdue { .. } => "overdue",
+            Claim::WrongEntry { .. } => "wrong-entry",
+        }
+    }
+
     /// The hub that this is about: of all hubs there were, the one that signed the first thing in it. Everything else
     /// must be signed by the same, since what one hub said does not bind the next.
     fn hub(&self, roster: &Roster) -> Result<(PublicKey, u32), EvidenceError> {
@@ -373,7 +418,7 @@ impl Claim {
         let of_hub = |what: String| Guilt {
             pin: Pin::Unpinned,
             charter: Digest::of(b""),
-            who: "hub".to_owned(),
+            who: HUB.to_owned(),
             term,
             key: hub,
             what,
@@ -536,7 +581,9 @@ pub fn contradiction(
         return Ok(None);
     }
     if a.size() == b.size() {
-        return Ok(Some(Claim::TwoRoots { one: own.to_note(), other: shown.to_note() }));
+        // Whoever proves it, it reads the same.
+        let (one, other) = if b.root() <= a.root() { (own, shown) } else { (shown, own) };
+        return Ok(Some(Claim::TwoRoots { one: one.to_note(), other: other.to_note() }));
     }
     if a.size() > b.size() {
         return Ok(None);

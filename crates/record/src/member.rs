@@ -506,7 +506,8 @@ impl Member {
     }
 
     /// Takes in a sign-off of its own that another has kept: a copy that was restored may not know it. Gives whether it
-    /// is one. Whoever restores a member asks all others for it; if only liars have it, this member counts among the f.
+    /// is one. What it claims to have cosigned this member has, by its own word. Whoever restores a member asks all others
+    /// for it; if only liars have it, this member counts among the f.
     ///
     /// # Errors
     /// When it could not be kept.
@@ -522,6 +523,14 @@ impl Member {
         if claim.said.term > self.signed_off {
             shelf.keep_note(SIGNED_OFF, &claim.said.term.to_string()).map_err(MemberError::Shelf)?;
             self.signed_off = claim.said.term;
+        }
+        if let (Some((term, size, root)), Some(note)) = (claim.at, claim.said.claim)
+            && self.cosigned.is_none_or(|c| (c.term, c.size) < (term, size))
+        {
+            shelf
+                .keep_note(COSIGNED, &format!("{size} {root} {term}\n{note}"))
+                .map_err(MemberError::Shelf)?;
+            (self.cosigned, self.claim) = (Some(Cosigned { size, root, term }), Some(note));
         }
         Ok(true)
     }

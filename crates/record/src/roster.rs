@@ -833,6 +833,11 @@ impl Roster {
         !self.acted.is_empty()
     }
 
+    /// Whether the record has ever named this key as anybody's.
+    pub fn has_used(&self, key: &PublicKey) -> bool {
+        self.used.contains(key)
+    }
+
     /// The keys of a member, suspended or not.
     pub fn keys(&self, id: &str) -> Option<&MemberKeys> {
         self.members.get(id).or_else(|| self.suspended.get(id))

@@ -50,5 +50,5 @@ pub use frame::{Frame, FrameFault, Ledger, MAX_FRAME_BODY, Place, Repeat, Signed
 pub use hub_client::HubClient;
 pub use peer_client::PeerClient;
 pub use proxy::Proxy;
-pub use server::{Admit, Peer, serve};
+pub use server::{Admit, Peer, serve, serve_as};
 pub use tls::TlsIdentity;

@@ -9,6 +9,11 @@
 //! | `POST /v1/peer/submit` | signed statement, verbatim | [`Kept`] |
 //! | `GET /v1/peer/pending` | | [`Listed`], then statements, packed |
 //! | `GET /v1/peer/sealed?statement=` | | [`Disclosed`], to whom its author named |
+//! | `GET /v1/peer/evidence` | | [`Proofs`] |
+//! | `GET /v1/peer/proof?file=` | | a file of evidence, verbatim |
+//! | `POST /v1/peer/evidence` | a file of evidence, verbatim | [`Posted`](crate::api::Posted) |
+//! | `GET /v1/peer/signoffs` | | sign-offs of the present term and the one before, packed |
+//! | `POST /v1/peer/signoff` | a sign-off, verbatim | [`Posted`](crate::api::Posted) |
 //! | `POST /v1/peer/frame` | a frame of kind `stop`, verbatim | [`Posted`](crate::api::Posted) |
 //!
 //! The line is mutual TLS with the keys of the charter ([`crate::tls`]): only members are admitted, and each knows who
@@ -17,7 +22,7 @@
 //! # Who can lie
 //!
 //! Whoever answers is a member, and a member may lie. What counts is signed by someone else and checked by the asker:
-//! checkpoints by the hub, statements by their authors, stops by who stops. Entries and the highest cosigned size are
+//! checkpoints by the hub, statements and sign-offs by their authors, stops by who stops, evidence by whom it convicts. Entries and the highest cosigned size are
 //! signed by who answers, the second with the asker's nonce, so that a lie stays with its author and an old truth is
 //! none. What is not signed, since when a statement is held, counts only beside what the asker itself holds. A peer
 //! that floods meets limits on calls, bodies and on what is kept of one author; one that repeats old bytes changes
@@ -44,6 +49,14 @@ pub const SUBMIT: &str = "/v1/peer/submit";
 pub const PENDING: &str = "/v1/peer/pending";
 /// Path of what sealed remarks say.
 pub const SEALED: &str = "/v1/peer/sealed";
+/// Path of what evidence is held, and of evidence handed over.
+pub const EVIDENCE: &str = "/v1/peer/evidence";
+/// Path of one file of evidence.
+pub const PROOF: &str = "/v1/peer/proof";
+/// Path of sign-offs that were seen.
+pub const SIGNOFFS: &str = "/v1/peer/signoffs";
+/// Path of a sign-off handed over.
+pub const SIGNOFF: &str = "/v1/peer/signoff";
 /// Path of signed stops.
 pub const FRAME: &str = "/v1/peer/frame";
 
@@ -51,6 +64,10 @@ pub const FRAME: &str = "/v1/peer/frame";
 pub const MAX_STOP: usize = 8 << 10;
 /// Most statements that one answer lists.
 pub const MAX_LISTED: usize = 4096;
+/// Most files of evidence that one answer lists.
+pub const MAX_PROOFS: usize = 256;
+/// Longest file of evidence that goes from member to member, bytes.
+pub const MAX_PROOF: usize = 2 << 20;
 /// Most fields of one statement that one answer opens.
 pub const MAX_DISCLOSED: usize = 64;
 /// Largest answer of checkpoints, bytes: two notes with the cosignatures of a large federation.
@@ -139,6 +156,14 @@ pub struct Held {
 pub struct Listed {
     /// those, in no order that means anything
     pub held: Vec<Held>,
+}
+
+/// What evidence a member holds, by the digests of the files.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Proofs {
+    /// those, at most [`MAX_PROOFS`]
+    pub files: Vec<Digest>,
 }
 
 /// What opens commitments of one statement. Only between members, never by way of the hub.

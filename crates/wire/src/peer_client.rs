@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use crate::api::{self, Posted};
 use crate::client::Client;
 use crate::error::WireError;
-use crate::peer::{self, Checkpoints, Consistency, Disclosed, Highest, Kept, Listed};
+use crate::peer::{self, Checkpoints, Consistency, Disclosed, Highest, Kept, Listed, Proofs};
 use crate::proxy::Proxy;
 use crate::tls::TlsIdentity;
 
@@ -74,6 +74,40 @@ impl PeerClient {
         let path = format!("{}?statement={statement}", peer::SEALED);
         let answer = self.client.get(&path, api::MAX_ANSWER).await?;
         self.parse(peer::SEALED, &answer)
+    }
+
+    /// What evidence it holds.
+    pub async fn proofs(&self) -> Result<Proofs, WireError> {
+        let answer = self.client.get(peer::EVIDENCE, api::MAX_ANSWER).await?;
+        let proofs: Proofs = self.parse(peer::EVIDENCE, &answer)?;
+        if proofs.files.len() > peer::MAX_PROOFS {
+            return Err(self.malformed(peer::EVIDENCE, "more files than one answer lists"));
+        }
+        Ok(proofs)
+    }
+
+    /// A file of evidence that it holds, verbatim; to be verified.
+    pub async fn proof(&self, file: &Digest) -> Result<Vec<u8>, WireError> {
+        let answer = self.client.get(&format!("{}?file={file}", peer::PROOF), peer::MAX_PROOF).await?;
+        Ok(answer.to_vec())
+    }
+
+    /// Hands it a file of evidence.
+    pub async fn convict(&self, file: Vec<u8>) -> Result<(), WireError> {
+        let answer = self.client.post(peer::EVIDENCE, file, api::MAX_ANSWER).await?;
+        self.parse::<Posted>(peer::EVIDENCE, &answer).map(drop)
+    }
+
+    /// Sign-offs that it has seen, each signed by who said it.
+    pub async fn signoffs(&self) -> Result<Vec<Vec<u8>>, WireError> {
+        let answer = self.client.get(peer::SIGNOFFS, peer::MAX_PACKED).await?;
+        api::unpack(&answer).ok_or_else(|| self.malformed(peer::SIGNOFFS, "not packed statements"))
+    }
+
+    /// Hands it a sign-off.
+    pub async fn signoff(&self, statement: Vec<u8>) -> Result<(), WireError> {
+        let answer = self.client.post(peer::SIGNOFF, statement, api::MAX_ANSWER).await?;
+        self.parse::<Posted>(peer::SIGNOFF, &answer).map(drop)
     }
 
     /// Tells it of a stop.

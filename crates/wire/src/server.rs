@@ -53,9 +53,26 @@ pub async fn serve(
     identity: &TlsIdentity,
     admit: Admit,
     router: Router,
+    stop: watch::Receiver<bool>,
+) -> Result<(), WireError> {
+    let (_kept, identity) = watch::channel(identity.clone());
+    serve_as(listener, identity, admit, router, stop).await
+}
+
+/// The same under an identity that may change: each new connection is answered as the one there is then, and those that
+/// are open stay open.
+pub async fn serve_as(
+    listener: TcpListener,
+    mut identity: watch::Receiver<TlsIdentity>,
+    admit: Admit,
+    router: Router,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), WireError> {
-    let acceptor = TlsAcceptor::from(Arc::new(identity.server_config(Arc::clone(&admit))?));
+    let acceptor_of = |identity: &TlsIdentity| -> Result<TlsAcceptor, WireError> {
+        Ok(TlsAcceptor::from(Arc::new(identity.server_config(Arc::clone(&admit))?)))
+    };
+    let first = identity.borrow_and_update().clone();
+    let mut acceptor = acceptor_of(&first)?;
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut open = JoinSet::new();
     loop {
@@ -78,6 +95,13 @@ pub async fn serve(
             tracing::warn!(limit = MAX_CONNECTIONS, "a connection was dropped, too many are open");
             continue;
         };
+        if identity.has_changed().unwrap_or(false) {
+            let now = identity.borrow_and_update().clone();
+            match acceptor_of(&now) {
+                Ok(new) => acceptor = new,
+                Err(e) => tracing::warn!("the new TLS key cannot be used, the old one goes on: {e}"),
+            }
+        }
         let (acceptor, admit, router) = (acceptor.clone(), Arc::clone(&admit), router.clone());
         let stop = stop.clone();
         open.spawn(async move {

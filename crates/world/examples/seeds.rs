@@ -69,6 +69,12 @@ fn record_seeds() {
     let entries = leaves();
     put("tile", "entries", after(1, &record::tree::entry_bundle(entries.iter().map(Vec::as_slice)).unwrap()));
     put("bundle", "small", small_bundle().write().unwrap());
+    let lie =
+        record::Checkpoint::new("comity/stroke", targets::note().checkpoint().size(), Digest::of(b"lie"));
+    let claim = record::Claim::TwoRoots { one: note.clone(), other: lie.unwrap().sign(&key(1)).to_note() };
+    let evidence = record::Evidence::new(targets::small_charter(), claim);
+    evidence.verify(None).unwrap();
+    put("evidence", "two-roots", evidence.write().unwrap());
     put("keys", "key", key(1).public().to_string());
     put("keys", "key-bytes", key(1).public().as_bytes());
     put("keys", "signature", key(1).sign(b"x").to_string());
@@ -101,6 +107,8 @@ fn wire_seeds() {
         base: 0,
     };
     put("messages", "sync", after(b's', &canon::to_bytes(&sync).unwrap()));
+    let proofs = wire::peer::Proofs { files: vec![id] };
+    put("messages", "proofs", after(b'e', &canon::to_bytes(&proofs).unwrap()));
     put("messages", "posted", after(b'p', &canon::to_bytes(&Posted { id }).unwrap()));
     put("messages", "stored", after(b'b', &canon::to_bytes(&Stored { digest: id }).unwrap()));
     let refusal = Refusal::new(422, "this statement would be void", "x", "y");

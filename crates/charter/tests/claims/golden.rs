@@ -3,7 +3,7 @@
 //! *new* one: `COMITY_GOLDEN=write cargo test`.
 
 use crate::federation::{Federation, fold};
-use crate::scenario::{TYPES, attested, left_out, notes, whole};
+use crate::scenario::{TYPES, attested, left_out, notes, reports, whole};
 use charter::{State, Status};
 use record::Entry;
 use std::collections::BTreeSet;
@@ -13,8 +13,13 @@ use std::path::PathBuf;
 /// A frozen record's name, and what made it.
 type Made = (&'static str, fn() -> Federation);
 /// The corpus: a new version adds a record, and changes none.
-const CORPUS: [Made; 4] =
-    [("first", whole), ("left-out", left_out), ("attested", attested), ("notes", notes)];
+const CORPUS: [Made; 5] = [
+    ("first", whole),
+    ("left-out", left_out),
+    ("attested", attested),
+    ("notes", notes),
+    ("reports", reports),
+];
 
 fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{name}.record"))

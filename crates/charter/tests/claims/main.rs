@@ -15,6 +15,7 @@ mod map;
 mod notes;
 mod phases;
 mod registers;
+mod reports;
 mod runs;
 mod scenario;
 mod small;

@@ -1,12 +1,13 @@
 //! Long records that together hold a statement of every type, valid ones and void ones.
 
 use crate::federation::*;
+use crate::reports::{bare, fork, report, wrong_entry};
 use charter::body::*;
 use charter::{Stage, VoteChoice};
 use record::Digest;
 
 /// All statement types of this version.
-pub const TYPES: [&str; 28] = [
+pub const TYPES: [&str; 29] = [
     CharterPropose::TYPE,
     CharterSign::TYPE,
     PolicyFloor::TYPE,
@@ -35,6 +36,7 @@ pub const TYPES: [&str; 28] = [
     NoteAttach::TYPE,
     RecordErase::TYPE,
     RecordErased::TYPE,
+    EvidenceReport::TYPE,
 ];
 
 /// A charter, nine datasets, a study released after a run that was lost, one withheld, one taken back, one refused.
@@ -172,5 +174,25 @@ pub fn notes() -> Federation {
     void(f.erased("gb", gone), "said before");
     void(f.erased("gb", kept), "nobody asked to erase it");
     void(f.erased("gb", nowhere), "no such note");
+    f
+}
+
+/// Reports of broken words: a hub that forked, a member that signed a wrong entry, and what convicts nobody.
+pub fn reports() -> Federation {
+    let mut f = Federation::ready();
+    let one = fork("one", "hub");
+    valid(f.node("it", EvidenceReport::TYPE, &report(&one)));
+    void(f.node("gb", EvidenceReport::TYPE, &report(&one)), "reported before");
+    void(f.node("gb", EvidenceReport::TYPE, &bare(&one)), "reported before");
+    let forged = fork("forged", "it");
+    void(f.node("gb", EvidenceReport::TYPE, &report(&forged)), "the evidence convicts nobody");
+    let other = fork("other", "hub");
+    let swapped = EvidenceReport { file: report(&other).file, ..report(&forged) };
+    void(f.node("gb", EvidenceReport::TYPE, &swapped), "evidence does not match its digest");
+    // By its digest first, and whole by whoever has the file.
+    valid(f.node("pl", EvidenceReport::TYPE, &bare(&other)));
+    void(f.node("pl", EvidenceReport::TYPE, &bare(&other)), "reported before");
+    valid(f.node("nl", EvidenceReport::TYPE, &report(&other)));
+    valid(f.node("gb", EvidenceReport::TYPE, &report(&wrong_entry("ch"))));
     f
 }

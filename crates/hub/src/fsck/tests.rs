@@ -139,9 +139,9 @@ fn fell(dir: &Path) {
 fn a_hubs_log_is_rebuilt_over_changes_of_keys_by_its_own_seals() {
     let mut kept = kept();
     let (dir, size) = (kept.dir.path().to_owned(), kept.copy.entries.len() as u64);
-    assert!(check(&dir, None).unwrap().is_clean());
+    assert!(check(&dir, None, None).unwrap().is_clean());
     fell(&dir);
-    let rebuilt = rebuild(&dir, &mut kept.copy).unwrap().unwrap();
+    let rebuilt = rebuild(&dir, None, &mut kept.copy).unwrap().unwrap();
     assert!(rebuilt.after.is_clean(), "{:?}", rebuilt.after.damages);
     assert_eq!(rebuilt.refilled.in_force.map(|f| f.size()), Some(size));
     let db = store::open(&files::database(&dir)).unwrap();
@@ -150,10 +150,10 @@ fn a_hubs_log_is_rebuilt_over_changes_of_keys_by_its_own_seals() {
     // Without them the last note is in force for nobody who begins at the charter.
     db.execute("delete from seal", []).unwrap();
     fell(&dir);
-    assert!(rebuild(&dir, &mut kept.copy).unwrap().unwrap().refilled.in_force.is_none());
+    assert!(rebuild(&dir, None, &mut kept.copy).unwrap().unwrap().refilled.in_force.is_none());
     kept.copy.notes.extend(kept.seals.iter().map(|(_, note)| note.clone()));
     fell(&dir);
-    let rebuilt = rebuild(&dir, &mut kept.copy).unwrap().unwrap();
+    let rebuilt = rebuild(&dir, None, &mut kept.copy).unwrap().unwrap();
     assert_eq!(rebuilt.refilled.in_force.map(|f| f.size()), Some(size));
     assert_eq!(store::all_seals(&db).unwrap(), kept.seals);
 }
@@ -169,11 +169,11 @@ fn a_bit_that_fell_in_a_hubs_seal_is_named_and_the_seal_is_put_back() {
     bytes[last] ^= 1;
     let db = store::open(&files::database(&dir)).unwrap();
     store::replace_seal(&db, size, &String::from_utf8(bytes).unwrap()).unwrap();
-    let report = check(&dir, None).unwrap();
+    let report = check(&dir, None, None).unwrap();
     let name = seal(size);
     let named = |d: &Damage| matches!(&d.place, Place::Note { name: n, .. } if *n == name);
     assert!(report.damages.iter().all(named) && !report.is_clean(), "{:?}", report.damages);
-    let rebuilt = rebuild(&dir, &mut kept.copy).unwrap().unwrap();
+    let rebuilt = rebuild(&dir, None, &mut kept.copy).unwrap().unwrap();
     assert!(rebuilt.after.is_clean(), "{:?}", rebuilt.after.damages);
     assert_eq!(store::all_seals(&db).unwrap(), kept.seals);
 }

@@ -6,12 +6,12 @@
 //! word stops the record for everyone to see.
 //!
 //! Held is only what the roster here would not make void, and of one author so much; a stop, a pause or a yes taken
-//! back has room of its own, since flooding must not keep it out.
+//! back, or evidence, has room of its own, since flooding must not keep it out.
 
 use crate::NodeError;
 use crate::core::Node;
 use crate::store::HeldRow;
-use charter::body::{DatasetPause, DecisionRevoke, NodeStop};
+use charter::body::{DatasetPause, DecisionRevoke, EvidenceReport, NodeStop};
 use record::term::SIGN_OFF;
 use record::{Digest, Entry, SignedStatement};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -43,10 +43,10 @@ pub struct Withheld {
     pub with: BTreeSet<String>,
 }
 
-/// Whether it stops something: it is never refused for want of room that others took.
+/// Whether it stops something or tells of a broken word: it is never refused for want of room that others took.
 fn protects(signed: &SignedStatement) -> bool {
     let kind = signed.statement().r#type.as_str();
-    [NodeStop::TYPE, DatasetPause::TYPE, DecisionRevoke::TYPE].contains(&kind)
+    [NodeStop::TYPE, DatasetPause::TYPE, DecisionRevoke::TYPE, EvidenceReport::TYPE].contains(&kind)
 }
 
 impl Node {
@@ -101,6 +101,7 @@ impl Node {
         }
         self.store.hold(&name, &author, protects, bytes, now)?;
         self.hear(&signed);
+        self.hear_report(&signed, now)?;
         Ok(Ok(Kept { id, recorded: false }))
     }
 

@@ -13,7 +13,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 use record::evidence::Attested;
-use record::{PublicKey, canon};
+use record::{Digest, PublicKey, canon};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -34,6 +34,8 @@ const ADMITTED: Duration = Duration::from_secs(1);
 const BODY: Duration = Duration::from_secs(20);
 /// Calls under way at once, of all members.
 const PLACES: usize = 32;
+/// Files of evidence that are taken at once, of all members.
+const PROVING: usize = 4;
 /// Calls a second of one member, and at once.
 const PACE: (f64, f64) = (20.0, 100.0);
 /// Most bytes of entries that are fetched in one round.
@@ -49,30 +51,43 @@ struct Line {
     admitted: RwLock<BTreeMap<PublicKey, String>>,
     allowance: Mutex<BTreeMap<String, (f64, Instant)>>,
     places: Semaphore,
+    proving: Semaphore,
 }
 
-/// Answers other members on `listener` until `stop` becomes true. Only members are admitted.
+/// Answers other members on `listener` until `stop` becomes true. Only members are admitted, and each new connection is
+/// answered with the TLS key that the record names for this member then.
 pub(crate) async fn serve(
     listener: TcpListener,
     identity: TlsIdentity,
     actor: Actor,
     stop: watch::Receiver<bool>,
 ) -> Result<(), NodeError> {
-    let admitted = RwLock::new(actor.ask(|node| node.admitted()).await?);
-    let line =
-        Arc::new(Line { actor, admitted, allowance: Mutex::default(), places: Semaphore::new(PLACES) });
+    let line = Arc::new(Line {
+        admitted: RwLock::new(actor.ask(|node| node.admitted()).await?),
+        actor,
+        allowance: Mutex::default(),
+        places: Semaphore::new(PLACES),
+        proving: Semaphore::new(PROVING),
+    });
+    let (named, identity) = watch::channel(identity);
     let known = Arc::clone(&line);
     let admit: Admit = Arc::new(move |key| {
         let admitted = known.admitted.read().unwrap_or_else(PoisonError::into_inner);
         admitted.get(key).map(|party| Peer { key: *key, party: Some(party.clone()) })
     });
-    let served = wire::serve(listener, &identity, admit, router(Arc::clone(&line)), stop);
+    let served = wire::serve_as(listener, identity, admit, router(Arc::clone(&line)), stop);
     // A member that is none any more is asked to leave within a moment.
     let refreshed = async {
         loop {
             tokio::time::sleep(ADMITTED).await;
-            let Ok(now) = line.actor.ask(|node| node.admitted()).await else { break };
+            let asked = line.actor.ask(|node| (node.admitted(), node.tls_seed(0))).await;
+            let Ok((now, seed)) = asked else { break };
             *line.admitted.write().unwrap_or_else(PoisonError::into_inner) = now;
+            match TlsIdentity::from_seed(&seed) {
+                Ok(now) if now.public_key() != named.borrow().public_key() => drop(named.send_replace(now)),
+                Ok(_) => {}
+                Err(e) => tracing::error!("the TLS key cannot be used: {e}"),
+            }
         }
     };
     tokio::select! {
@@ -91,6 +106,10 @@ fn router(line: Arc<Line>) -> Router {
         .route(peer::PENDING, get(pending))
         .route(peer::SEALED, get(sealed))
         .route(peer::FRAME, post(frame))
+        .route(peer::EVIDENCE, get(evidence).post(convict))
+        .route(peer::PROOF, get(proof))
+        .route(peer::SIGNOFFS, get(signoffs))
+        .route(peer::SIGNOFF, post(signoff))
         .fallback(nothing_here)
         .method_not_allowed_fallback(nothing_here)
         .with_state(line)
@@ -217,6 +236,62 @@ async fn frame(State(line): State<Arc<Line>>, Extension(peer): Extension<Peer>, 
     json(&Posted { id })
 }
 
+async fn evidence(State(line): State<Arc<Line>>, Extension(peer): Extension<Peer>) -> Answer {
+    let _place = line.enter(&peer)?;
+    json(&line.ask(|node| node.peer_proofs()).await?)
+}
+
+async fn proof(State(line): State<Arc<Line>>, Extension(peer): Extension<Peer>, request: Request) -> Answer {
+    let _place = line.enter(&peer)?;
+    let query = request.uri().query().unwrap_or_default();
+    let found: String = query.chars().take(100).collect();
+    let file = peer::digest(query, "file").ok_or_else(|| {
+        let expected = "`file=` with 64 hexadecimal characters";
+        Refusal::new(400, "the query is incomplete", found.clone(), expected)
+    })?;
+    let body = line.ask(move |node| node.peer_proof(&file)).await?;
+    let none = || Refusal::new(404, "there is no such evidence here", found, "a file that this node lists");
+    Ok(Response::new(Body::from(body.ok_or_else(none)?)))
+}
+
+async fn convict(
+    State(line): State<Arc<Line>>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Answer {
+    let _place = line.enter(&peer)?;
+    // Long ones, of all members, have few places.
+    let busy = |_| Refusal::new(503, "this node is busy", "no place left", "a later try");
+    let _proving = line.proving.try_acquire().map_err(busy)?;
+    let body = body(request, peer::MAX_PROOF).await?;
+    let from = peer.party.clone().unwrap_or_default();
+    let taken = line.ask(move |node| node.take_proof(&from, &body, now_ms())).await?;
+    let id = taken.map_err(|why| {
+        Refusal::new(422, "this evidence is not taken", why, "a file that convicts the hub or a member")
+    })?;
+    json(&Posted { id })
+}
+
+async fn signoffs(State(line): State<Arc<Line>>, Extension(peer): Extension<Peer>) -> Answer {
+    let _place = line.enter(&peer)?;
+    let all = line.ask(|node| node.peer_signoffs()).await?;
+    packed(Ok(api::pack(all.iter().map(Vec::as_slice))))
+}
+
+async fn signoff(
+    State(line): State<Arc<Line>>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Answer {
+    let _place = line.enter(&peer)?;
+    let body = body(request, api::MAX_STATEMENT).await?;
+    let taken = line.ask(move |node| node.take_signoff(&body)).await?;
+    let id = taken.map_err(|why| {
+        Refusal::new(422, "this sign-off is not taken", why, "a member's, of the present term")
+    })?;
+    json(&Posted { id })
+}
+
 fn range(request: &Request) -> Result<(u64, u64), Refusal> {
     let query = request.uri().query().unwrap_or_default();
     let found = || query.chars().take(100).collect::<String>();
@@ -258,28 +333,58 @@ fn packed(bytes: Result<Vec<u8>, canon::CanonError>) -> Answer {
     }
 }
 
-/// This node's lines to the others, made when they are needed.
+/// Where a member answers, and the key that it must show.
+type At = (String, PublicKey);
+
+/// A line, with the TLS key of this node under which it was made.
+struct Open {
+    client: PeerClient,
+    tls: PublicKey,
+}
+
+/// This node's lines to the others, made when they are needed, and made anew when its TLS key changes.
 #[derive(Clone)]
 pub(crate) struct Lines {
-    identity: TlsIdentity,
     proxy: Option<Proxy>,
-    open: Arc<Mutex<BTreeMap<(String, PublicKey), PeerClient>>>,
+    open: Arc<Mutex<BTreeMap<At, Open>>>,
+    /// How often a member did not admit this node since it last did: it may know of a change of keys before or after
+    /// this node does, so another key that is held is tried.
+    shut: Arc<Mutex<BTreeMap<At, usize>>>,
 }
 
 impl Lines {
-    pub(crate) fn new(identity: TlsIdentity, proxy: Option<Proxy>) -> Lines {
-        Lines { identity, proxy, open: Arc::default() }
+    pub(crate) fn new(proxy: Option<Proxy>) -> Lines {
+        Lines { proxy, open: Arc::default(), shut: Arc::default() }
     }
 
-    fn to(&self, addr: &str, key: PublicKey) -> Result<PeerClient, WireError> {
+    /// The line to a member, under the TLS key that the record names for this node now.
+    async fn to(&self, actor: &Actor, at: &At) -> Result<PeerClient, NodeError> {
+        let shut = |lines: &Lines| {
+            lines.shut.lock().unwrap_or_else(PoisonError::into_inner).get(at).copied().unwrap_or(0)
+        };
+        let failures = shut(self);
+        let seed = actor.ask(move |node| node.tls_seed(failures)).await?;
+        let identity = TlsIdentity::from_seed(&seed)?;
+        let tls = identity.public_key();
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = (addr.to_owned(), key);
-        if let Some(client) = open.get(&at) {
-            return Ok(client.clone());
+        if let Some(line) = open.get(at).filter(|line| line.tls == tls) {
+            return Ok(line.client.clone());
         }
-        let client = PeerClient::through(&self.identity, addr, key, self.proxy.as_ref())?;
-        open.insert(at, client.clone());
+        let client = PeerClient::through(&identity, &at.0, at.1, self.proxy.as_ref())?;
+        open.insert(at.clone(), Open { client: client.clone(), tls });
         Ok(client)
+    }
+
+    /// Notes whether the member let this node in.
+    fn went(&self, at: &At, error: Option<&WireError>) {
+        let mut shut = self.shut.lock().unwrap_or_else(PoisonError::into_inner);
+        match error {
+            Some(WireError::NotAdmitted { .. } | WireError::Refused { status: 403, .. }) => {
+                *shut.entry(at.clone()).or_default() += 1;
+            }
+            Some(_) => {}
+            None => drop(shut.remove(at)),
+        }
     }
 }
 
@@ -292,16 +397,24 @@ pub(crate) async fn watch(lines: Lines, actor: Actor) {
         pause = ROUND + jitter();
         let Ok(others) = actor.ask(|node| node.watchable()).await else { return };
         let next = others.range(last.clone()..).find(|(id, _)| **id != last).or_else(|| others.iter().next());
-        let Some((id, (addr, key))) = next else { continue };
+        let Some((id, at)) = next else { continue };
         last.clone_from(id);
         let round = async {
-            let client = lines.to(addr, *key)?;
+            let client = lines.to(&actor, at).await?;
             // Each of its own: one that fails does not hold up the other.
             let compared = compare(&client, id, &actor).await;
             let read = notes(&client, id, &actor).await;
-            exchange(&client, id, &actor).await.and(compared).and(read)
+            let proved = proofs(&client, id, &actor).await;
+            let signed = sign_offs(&client, id, &actor).await;
+            exchange(&client, id, &actor).await.and(compared).and(read).and(proved).and(signed)
         };
-        if let Err(e) = round.await {
+        let done: Result<(), NodeError> = round.await;
+        match &done {
+            Ok(()) => lines.went(at, None),
+            Err(NodeError::Wire(e)) => lines.went(at, Some(e)),
+            Err(_) => {}
+        }
+        if let Err(e) = done {
             // Whoever is not reached is no evidence.
             tracing::info!(member = id, "not watched with: {}", e.public());
         }
@@ -382,6 +495,66 @@ async fn notes(client: &PeerClient, id: &str, actor: &Actor) -> Result<(), NodeE
     Ok(())
 }
 
+/// Gets the evidence that the member holds and this node does not, and hands it what it lacks.
+async fn proofs(client: &PeerClient, id: &str, actor: &Actor) -> Result<(), NodeError> {
+    let listed = client.proofs().await?;
+    let (peer, of) = (id.to_owned(), listed.clone());
+    let wanted = actor.ask(move |node| node.wanted_proofs(&peer, &of)).await??;
+    for file in wanted {
+        let body = match client.proof(&file).await {
+            Ok(body) => body,
+            // It has let go of it since.
+            Err(WireError::Refused { .. }) => continue,
+            Err(e) => return Err(e.into()),
+        };
+        let peer = id.to_owned();
+        if let Err(why) = actor.ask(move |node| node.take_proof(&peer, &body, now_ms())).await?? {
+            tracing::debug!(member = id, why, "evidence was not taken");
+        }
+    }
+    let peer = id.to_owned();
+    let lacking = actor.ask(move |node| node.proofs_for(&peer, &listed)).await??;
+    for body in lacking {
+        let file = Digest::of(&body);
+        match client.convict(body).await {
+            // It knows the same by another file, or has enough.
+            Ok(()) | Err(WireError::Refused { status: 422, .. }) => {}
+            Err(e) => return Err(e.into()),
+        }
+        let peer = id.to_owned();
+        actor.ask(move |node| node.proof_told(&peer, file)).await?;
+    }
+    Ok(())
+}
+
+/// Takes over the sign-offs that the member has seen, and hands it those that it has not.
+async fn sign_offs(client: &PeerClient, id: &str, actor: &Actor) -> Result<(), NodeError> {
+    let shown = client.signoffs().await?;
+    let seen = shown.clone();
+    let taken = move |node: &mut Node| -> Result<(), NodeError> {
+        for bytes in &seen {
+            if let Err(why) = node.take_signoff(bytes)? {
+                tracing::debug!(why, "a sign-off was not taken");
+            }
+        }
+        Ok(())
+    };
+    actor.ask(taken).await??;
+    let peer = id.to_owned();
+    let lacking = actor.ask(move |node| node.signoffs_for(&peer, &shown)).await??;
+    for bytes in lacking {
+        let sign_off = Digest::of(&bytes);
+        match client.signoff(bytes).await {
+            // Of a term that is over there.
+            Ok(()) | Err(WireError::Refused { status: 422, .. }) => {}
+            Err(e) => return Err(e.into()),
+        }
+        let peer = id.to_owned();
+        actor.ask(move |node| node.signoff_told(&peer, sign_off)).await?;
+    }
+    Ok(())
+}
+
 /// Tells members of this node's stops directly, at once and until they know.
 pub(crate) async fn stops(lines: Lines, actor: Actor, mut withdrawals: watch::Receiver<u64>) {
     let mut before = 0;
@@ -392,13 +565,17 @@ pub(crate) async fn stops(lines: Lines, actor: Actor, mut withdrawals: watch::Re
         let Ok((open, others)) = asked else { return };
         let mut telling = JoinSet::new();
         for (to, id, frame) in open.unwrap_or_default() {
-            let Some(Ok(client)) = others.get(&to).map(|(addr, key)| lines.to(addr, *key)) else { continue };
-            telling.spawn(async move { (to, id, client.stop(frame).await) });
+            let Some(at) = others.get(&to).cloned() else { continue };
+            let Ok(client) = lines.to(&actor, &at).await else { continue };
+            telling.spawn(async move { (to, id, at, client.stop(frame).await) });
         }
         while let Some(told) = telling.join_next().await {
-            let Ok((to, id, told)) = told else { continue };
+            let Ok((to, id, at, told)) = told else { continue };
+            lines.went(&at, told.as_ref().err());
             match told {
-                Err(e) if e.is_transient() => tracing::info!(to, "not told of a stop yet: {e}"),
+                Err(e) if e.is_transient() || matches!(e, WireError::Refused { status: 403, .. }) => {
+                    tracing::info!(to, "not told of a stop yet: {e}");
+                }
                 _ => {
                     if actor.ask(move |node| node.stop_told(&to, &id)).await.is_err() {
                         return;

@@ -5,14 +5,15 @@ use crate::NodeError;
 use crate::control::Reply;
 use crate::core::Node;
 use crate::store::Proof;
-use record::evidence::{Changed, cleaned, faults, late_cosigners};
+use record::evidence::{Changed, HUB, cleaned, faults, late_cosigners};
 use record::log::MAX_SKEW_MS;
-use record::{Claim, Digest, Entry, Evidence, Pin, Receipt, Roster};
+use record::{Claim, Digest, Entry, Evidence, Guilt, Pin, Receipt, Roster};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 use wire::api::PROMISE;
+use wire::peer::MAX_PROOF;
 
 impl Node {
     /// The hub's term, in which its word counts.
@@ -66,7 +67,7 @@ impl Node {
     pub fn may_cosign(&self, size: u64, now: i64) -> Result<(), String> {
         let failed = |e: NodeError| e.public();
         self.check_promises(size, now).map_err(failed)??;
-        if let Some(proof) = self.matters().map_err(failed)?.into_iter().find(|p| p.who == "hub") {
+        if let Some(proof) = self.matters().map_err(failed)?.into_iter().find(|p| p.who == HUB) {
             return Err(format!("the hub {}", proof.what));
         }
         if let Some(held) = self.withheld(now).map_err(failed)?.first() {
@@ -170,10 +171,19 @@ impl Node {
                 return Ok(());
             }
         };
-        let body = evidence.write().map_err(|e| NodeError::Record(e.to_string()))?;
-        let id = Digest::of(&body).to_string();
+        let mut body = evidence.write().map_err(|e| NodeError::Record(e.to_string()))?;
+        if body.len() > MAX_PROOF {
+            // Others must be able to take it.
+            body = evidence.short().write().map_err(|e| NodeError::Record(e.to_string()))?;
+        }
+        self.keep_proof(guilt, &body, now)
+    }
+
+    /// Keeps a file of evidence that was found to convict.
+    pub(crate) fn keep_proof(&self, guilt: Guilt, body: &[u8], now: i64) -> Result<(), NodeError> {
+        let id = Digest::of(body).to_string();
         let proof = Proof { id, time: now, term: u64::from(guilt.term), who: guilt.who, what: guilt.what };
-        if self.store.add_proof(&proof, &body)? {
+        if self.store.add_proof(&proof, body)? {
             tracing::error!(who = proof.who, what = proof.what, "a matter is open: this is proved");
         }
         Ok(())

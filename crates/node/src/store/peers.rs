@@ -1,5 +1,5 @@
-//! What a node keeps of its dealings with other members: statements held for them, the hub's promises, proofs, and
-//! stops to be told.
+//! What a node keeps of its dealings with other members: statements held for them, the hub's promises, proofs, sign-offs
+//! that it has seen, and stops to be told.
 
 use super::Store;
 use crate::NodeError;
@@ -13,11 +13,14 @@ create table if not exists receipts(id text not null, idx integer not null, prom
   kept integer not null default 0, primary key(id, idx)) strict;
 create table if not exists proofs(id text primary key, time integer not null, term integer not null, who text not null,
   what text not null, body blob not null) strict;
+create table if not exists signoffs(id text primary key, term integer not null, issuer text not null, bytes blob not null) strict;
 create table if not exists stops(receiver text not null, id text not null, frame blob not null, primary key(receiver, id)) strict;
 ";
 
 /// Proofs kept against one party in one term: the first ones tell the story.
 const MAX_PROOFS: i64 = 16;
+/// Sign-offs of one member in one term: it says another when the hub that was to come never did.
+const MAX_SIGNOFFS: i64 = 4;
 /// Kept promises that are remembered.
 const MAX_KEPT: i64 = 1024;
 /// Stops that wait for one member.
@@ -203,6 +206,42 @@ impl Store {
     pub fn proof(&self, id: &str) -> Result<Option<Vec<u8>>, NodeError> {
         let mut query = self.db.prepare_cached("select body from proofs where id = ?1")?;
         Ok(query.query_row([id], |r| r.get(0)).optional()?)
+    }
+
+    /// Keeps a member's sign-off, and lets go of those that are older than the term before it.
+    pub fn add_signoff(&self, id: &str, term: u32, issuer: &str, bytes: &[u8]) -> Result<(), NodeError> {
+        let of_issuer: i64 = self
+            .db
+            .prepare_cached("select count(*) from signoffs where term = ?1 and issuer = ?2")?
+            .query_row(params![term, issuer], |r| r.get(0))?;
+        if of_issuer < MAX_SIGNOFFS {
+            self.run(
+                "insert or ignore into signoffs values(?1, ?2, ?3, ?4)",
+                params![id, term, issuer, bytes],
+            )?;
+        }
+        self.run("delete from signoffs where term < ?1", [i64::from(term) - 1])?;
+        Ok(())
+    }
+
+    /// Sign-offs that were seen, in the order in which they were.
+    pub fn signoffs(&self) -> Result<Vec<Vec<u8>>, NodeError> {
+        let mut query = self.db.prepare_cached("select bytes from signoffs order by rowid")?;
+        let rows = query.query_map([], |r| r.get(0))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// The last sign-off of a member that was seen.
+    pub fn signoff_of(&self, issuer: &str) -> Result<Option<Vec<u8>>, NodeError> {
+        let mut query = self.db.prepare_cached(
+            "select bytes from signoffs where issuer = ?1 order by term desc, rowid desc limit 1",
+        )?;
+        Ok(query.query_row([issuer], |r| r.get(0)).optional()?)
+    }
+
+    /// Whether a sign-off was seen.
+    pub fn has_signoff(&self, id: &str) -> Result<bool, NodeError> {
+        Ok(self.db.prepare_cached("select 1 from signoffs where id = ?1")?.exists([id])?)
     }
 
     /// Keeps a stop until its receiver was told of it.

@@ -1,8 +1,9 @@
 //! Another hub takes over while a study runs; what the first carried is gone.
 
-use crate::house::{House, count};
+use crate::house::{House, count, next};
 use crate::restored::{back_up, put_back};
 use node::control::Command;
+use record::SignedStatement;
 
 fn but(house: &House, away: &[&str]) -> Vec<String> {
     house.ids().into_iter().filter(|id| !away.contains(&id.as_str())).collect()
@@ -97,4 +98,67 @@ fn entries_that_begin_no_term_cut_nothing_off_and_halt_nobody() {
 
 fn node_size(house: &House, id: &str) -> u64 {
     house.node(id).size()
+}
+
+#[test]
+fn what_is_cut_off_with_a_change_of_its_authors_key_is_signed_off_under_the_key_before_it_too() {
+    let mut house = House::eight();
+    let early = house.hub.size();
+    // `it` changes its key; only `gb` and itself see that, so it is not in force and the next hub begins below it.
+    house.cut = but(&house, &["gb", "it"]).into_iter().collect();
+    let rotation = crate::changes::rotation(&house, "it", false, None);
+    house.must("it", Command::KeyRotate(rotation));
+    house.settle();
+    assert!(house.node("it").size() > early && house.node("gb").size() > early);
+    let before = house.node("it").state().roster.keys("it").unwrap().sign;
+    let said = SignedStatement::from_bytes(&house.sign_off("it", &next(9), false)).unwrap();
+    let by: Vec<_> = said.signatures().iter().map(|s| s.key).collect();
+    assert_eq!(by, [house.node("it").keys().sign().public(), before]);
+    house.cut.clear();
+    let all = house.ids();
+    assert_eq!(house.pass_on(&all), early, "else this test shows nothing");
+    house.settle();
+    house.no_errors();
+    // The change is entered once more, and counts.
+    let after = house.node("gb").state().roster.keys("it").unwrap().sign;
+    assert_eq!(after, house.node("it").keys().sign().public());
+    assert_ne!(after, before);
+    assert_eq!(house.node("it").watermark(), house.hub.size());
+}
+
+#[test]
+fn a_sign_off_for_a_second_would_be_hub_is_said_on_purpose_alone_and_never_mixed_with_the_first() {
+    let mut house = House::eight();
+    let (all, never) = (house.ids(), next(20));
+    let first: Vec<Vec<u8>> = all.iter().map(|id| house.sign_off(id, &never, false)).collect();
+    assert_eq!(first[0], house.sign_off(&all[0], &never, false), "said again it is the same");
+    // What the old hub still shows is cosigned for nobody.
+    house.must("it", Command::Stop);
+    house.steps(20);
+    assert_eq!(house.hub.cosigners(), 0);
+    for id in &all {
+        let refused = house.cmd(id, Command::SignOff { next: next(9), instead: false });
+        assert!(refused.exit == 2 && refused.text.contains("`--instead`"), "{}", refused.text);
+    }
+    let second: Vec<Vec<u8>> = all.iter().map(|id| house.sign_off(id, &next(9), true)).collect();
+    house.node("gb").flush().unwrap();
+    let folder = node::term::Folder::open(&house.folder("gb")).unwrap();
+    let mixed = [&first[..2], &second[2..]].concat();
+    assert!(folder.begin(&mixed).is_err(), "all must name one hub");
+    let both = [&first[..], &second[..1]].concat();
+    assert!(folder.begin(&both).is_err(), "and each member counts once");
+    // Both say the same of what was cosigned: that undoes nothing.
+    let claim = |bytes: &[u8]| {
+        let signed = SignedStatement::from_bytes(bytes).unwrap();
+        signed.statement().body_as::<record::SignOff>().unwrap().claim
+    };
+    first.iter().zip(&second).for_each(|(one, other)| assert_eq!(claim(one), claim(other)));
+    house.pass_on_with(&second);
+    house.settle();
+    assert_eq!(house.node("gb").state().roster.term, 2);
+    assert_eq!(house.node("it").watermark(), house.hub.size());
+    // The first can begin nothing any more.
+    let folder = node::term::Folder::open(&house.folder("gb")).unwrap();
+    assert!(folder.begin(&first).is_err());
+    assert!(house.said("node.stop@1").len() == 1, "what was cut off is entered again");
 }

@@ -3,7 +3,8 @@
 use crate::hub::Hub;
 use charter::{Charter, Phase};
 use node::control::{Command, Reply};
-use node::peers::Next;
+use node::peers::Next as Ask;
+use node::term::Next;
 use node::{Config, Node};
 use record::{Digest, Entry, SignedStatement, Statement};
 use serde::Serialize;
@@ -249,6 +250,14 @@ pub struct House {
     told: BTreeMap<String, String>,
 }
 
+/// A hub that may take over, with keys drawn from this number; 9 is the second one's.
+pub fn next(n: u8) -> Next {
+    let public = |n: u8| record::SecretKey::from_seed([n; 32]).public();
+    let (operator, jurisdiction) = (format!("Relay {n} (fictitious)"), "NL".to_string());
+    let hub = record::HubInfo { operator, jurisdiction, key: public(n), tls: public(n + 1) };
+    Next { federation: "house".into(), hub, address: format!("127.0.0.1:{n}") }
+}
+
 /// Passes every frame on to whom it is addressed.
 pub fn honest() -> Relay {
     Box::new(|frame| vec![(frame.frame().to.clone(), frame.bytes().to_vec())])
@@ -435,20 +444,21 @@ impl House {
         moved
     }
 
-    /// One round in which a member looks at another, as their lines do it: compares, fetches, exchanges what is held.
+    /// One round in which a member looks at another, as their lines do it: compares, fetches, exchanges what is held,
+    /// evidence and sign-offs.
     pub fn watch(&mut self, id: &str, with: &str) {
         let now = self.now;
-        let other = self.nodes.remove(with).unwrap();
+        let mut other = self.nodes.remove(with).unwrap();
         let node = self.nodes.get_mut(id).unwrap();
         let shown = other.peer_checkpoints().unwrap();
         let mut next = node.watch(with, &shown, now).unwrap();
-        if let Next::Consistency(from, to) = next {
+        if let Ask::Consistency(from, to) = next {
             let answer = other.peer_consistency(from, to).unwrap();
             next = node.watch_consistency(with, &answer, now).unwrap();
         }
         let range = match next {
-            Next::Entries(from, to) => Some((from, to)),
-            Next::Audit(index) => Some((index, index + 1)),
+            Ask::Entries(from, to) => Some((from, to)),
+            Ask::Audit(index) => Some((index, index + 1)),
             _ => None,
         };
         let mut result = Ok(());
@@ -458,6 +468,23 @@ impl House {
         }
         let (listed, statements) = other.peer_pending().unwrap();
         node.take_pending(with, &listed, &statements, now).unwrap();
+        let proofs = other.peer_proofs().unwrap();
+        for file in node.wanted_proofs(with, &proofs).unwrap() {
+            let body = other.peer_proof(&file).unwrap().unwrap();
+            let _ = node.take_proof(with, &body, now).unwrap();
+        }
+        for body in node.proofs_for(with, &proofs).unwrap() {
+            let _ = other.take_proof(id, &body, now).unwrap();
+            node.proof_told(with, Digest::of(&body));
+        }
+        let shown = other.peer_signoffs().unwrap();
+        for bytes in &shown {
+            let _ = node.take_signoff(bytes).unwrap();
+        }
+        for bytes in node.signoffs_for(with, &shown).unwrap() {
+            let _ = other.take_signoff(&bytes).unwrap();
+            node.signoff_told(with, Digest::of(&bytes));
+        }
         self.nodes.insert(with.to_string(), other);
         self.note_error(id, result);
     }
@@ -501,18 +528,24 @@ impl House {
     /// The hub is gone with all of its mailboxes, and a second one takes over from `gb`'s mirror with these sign-offs.
     /// Gives the base.
     pub fn pass_on(&mut self, signing: &[String]) -> u64 {
-        let public = |n: u8| record::SecretKey::from_seed([n; 32]).public();
-        let (operator, jurisdiction) = ("Second relay (fictitious)".to_string(), "NL".to_string());
-        let hub = record::HubInfo { operator, jurisdiction, key: public(9), tls: public(10) };
-        let next = node::term::Next { federation: "house".into(), hub, address: "127.0.0.1:2".into() };
         let mut signoffs = Vec::new();
         for id in signing {
-            let reply = self.must(id, Command::SignOff { next: next.clone(), instead: false });
-            signoffs.push(reply.data["statement"].as_str().unwrap().as_bytes().to_vec());
+            signoffs.push(self.sign_off(id, &next(9), false));
         }
+        self.pass_on_with(&signoffs)
+    }
+
+    /// A member signs off for the next hub.
+    pub fn sign_off(&mut self, id: &str, next: &Next, instead: bool) -> Vec<u8> {
+        let reply = self.must(id, Command::SignOff { next: next.clone(), instead });
+        reply.data["statement"].as_str().unwrap().as_bytes().to_vec()
+    }
+
+    /// The same with these sign-offs for the second hub.
+    pub fn pass_on_with(&mut self, signoffs: &[Vec<u8>]) -> u64 {
         self.node("gb").flush().unwrap();
         let folder = node::term::Folder::open(&self.folder("gb")).unwrap();
-        let begun = folder.begin(&signoffs).unwrap();
+        let begun = folder.begin(signoffs).unwrap();
         let base = begun.opening.base;
         let mut second = Hub::default();
         second.second = true;

@@ -4,7 +4,7 @@ use hub::{Hub, HubConfig};
 use node::control::{Command, Reply};
 use node::{Config, service};
 use record::tree::verify_consistency;
-use record::{Digest, SignedCheckpoint};
+use record::{Digest, PublicKey, SecretKey, SignedCheckpoint};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -82,7 +82,9 @@ impl Lines {
                 peer_listen: None,
                 proxy: None,
             };
-            text.push_str(&node::config::init(&dir.path().join(id), &config).unwrap());
+            let next_key = Some(dir.path().join(format!("{id}.next")));
+            let extras = node::config::Extras { next_key, ..Default::default() };
+            text.push_str(&node::config::init_with(&dir.path().join(id), &config, &extras).unwrap());
             text.push_str(&format!("endpoint = \"{endpoint}\"\n\n"));
         }
         let pin = charter::Charter::parse("charter.toml", &text).unwrap().digest().unwrap();
@@ -114,8 +116,29 @@ impl Lines {
     /// A line to `it` by whoever holds this TLS seed.
     fn to_it(&self, seed: &[u8; 32]) -> PeerClient {
         let (_, _, tls) = self.keys("it").public().unwrap();
+        self.to("it", tls, seed)
+    }
+
+    /// A line to a member that is to show this TLS key.
+    fn to(&self, id: &str, tls: PublicKey, seed: &[u8; 32]) -> PeerClient {
+        let at = IDS.iter().position(|other| *other == id).unwrap();
         let identity = TlsIdentity::from_seed(seed).unwrap();
-        PeerClient::through(&identity, &self.endpoints[1], tls, None).unwrap()
+        PeerClient::through(&identity, &self.endpoints[at], tls, None).unwrap()
+    }
+
+    /// Two roots for one size, signed by the hub: its key is in its folder, and here it is a liar's.
+    fn two_roots(&self) -> Vec<u8> {
+        let text = std::fs::read_to_string(self.dir.path().join("hub/hub.key")).unwrap();
+        let seeds =
+            text.split_whitespace().filter_map(|word| <[u8; 32]>::try_from(hex::decode(word).ok()?).ok());
+        let key = seeds.map(SecretKey::from_seed).find(|key| key.public() == self.hub.info().key).unwrap();
+        let note = |root: &[u8]| {
+            record::Checkpoint::new("comity/lines", 3, Digest::of(root)).unwrap().sign(&key).to_note()
+        };
+        let charter = std::fs::read_to_string(self.folder("gb").join("charter.toml")).unwrap();
+        let charter = charter::Charter::parse("charter.toml", &charter).unwrap();
+        let claim = record::Claim::TwoRoots { one: note(b"one"), other: note(b"other") };
+        record::Evidence::new(record::canon::to_value(&charter).unwrap(), claim).write().unwrap()
     }
 }
 
@@ -214,4 +237,98 @@ async fn what_notes_say_goes_over_the_line_to_whom_its_author_named_and_is_destr
         shown(&lines.folder(id), 0, all).await;
     }
     assert!(nothing(gb.sealed(&id).await.unwrap_err()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn evidence_goes_over_the_lines_to_all_though_the_hub_is_gone_and_forged_evidence_to_nobody() {
+    let lines = Lines::serve().await;
+    for id in IDS {
+        until("the agreement", &lines.folder(id), |s| s.data["in_force"] == true).await;
+    }
+    lines.hub.stop();
+    let file = lines.two_roots();
+    let gb = lines.to_it(&lines.keys("gb").tls_seed());
+    let refused =
+        |e: WireError, status: u16| matches!(e, WireError::Refused { status: s, .. } if s == status);
+    let mut forged = file.clone();
+    let at = forged.len() / 2;
+    forged[at] ^= 1;
+    assert!(refused(gb.convict(forged).await.unwrap_err(), 422));
+    assert!(refused(gb.convict(vec![b' '; wire::peer::MAX_PROOF + 1]).await.unwrap_err(), 413));
+    assert!(refused(gb.proof(&Digest::of(&file)).await.unwrap_err(), 404));
+    assert!(gb.proofs().await.unwrap().files.is_empty());
+    gb.convict(file.clone()).await.unwrap();
+    assert_eq!(gb.proofs().await.unwrap().files, [Digest::of(&file)]);
+    assert_eq!(gb.proof(&Digest::of(&file)).await.unwrap(), file);
+    assert!(gb.signoffs().await.unwrap().is_empty());
+    assert!(refused(gb.signoff(b"no statement".to_vec()).await.unwrap_err(), 422));
+    for id in IDS {
+        let stopped =
+            |s: &Reply| s.data["not_cosigning"].as_str().is_some_and(|w| w.starts_with("the hub signed"));
+        until("the proof", &lines.folder(id), stopped).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_changes_its_tls_key_is_reached_and_admitted_under_the_new_one_without_a_restart() {
+    let lines = Lines::serve().await;
+    let dir = lines.folder("gb");
+    for id in IDS {
+        until("the agreement", &lines.folder(id), |s| s.data["in_force"] == true).await;
+    }
+    let old = lines.keys("gb").public().unwrap().2;
+    // Both ways were open under the old key.
+    for (id, other) in [("gb", "it"), ("it", "gb")] {
+        until("the other", &lines.folder(id), |s| s.data["watched_with"] == other).await;
+    }
+    let new_next = node::keys::NodeKeys::draw_next(&dir.join("after.key")).unwrap();
+    let rotation = node::members::Rotation {
+        next_key: lines.dir.path().join("gb.next").display().to_string(),
+        new_next,
+        compromised_since: None,
+        all: true,
+    };
+    let said = ask(&dir, Command::KeyRotate(rotation)).await;
+    assert_eq!(said.exit, 0, "{}", said.text);
+    let new = lines.keys("gb").public().unwrap().2;
+    assert_ne!(new, old);
+    let statement = said.statements[0].clone();
+    let begun = Instant::now();
+    for id in IDS {
+        // Mirrored by everyone, and in force.
+        loop {
+            let statement = ask(&lines.folder(id), Command::Statement { id: statement.clone() }).await;
+            if statement.data["in_force"] == true {
+                break;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(150), "waited in vain: {}", statement.text);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    // As a server it shows the new key to new connections, and not the old one.
+    let seed = lines.keys("it").tls_seed();
+    loop {
+        match lines.to("gb", new, &seed).checkpoints().await {
+            Ok(_) => break,
+            Err(e) => assert!(begun.elapsed() < Duration::from_secs(150), "{e}"),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let wrong = lines.to("gb", old, &seed).checkpoints().await.unwrap_err();
+    assert!(matches!(wrong, WireError::WrongPeer { .. }), "{wrong}");
+    // As a caller it is admitted under the new one, and nobody is under the old.
+    let former = node::keys::NodeKeys::open(&dir.join("node.key")).unwrap().tls_seeds().pop().unwrap();
+    loop {
+        match lines.to_it(&former).checkpoints().await {
+            Err(WireError::NotAdmitted { .. }) => break,
+            other => assert!(begun.elapsed() < Duration::from_secs(150), "{other:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let now = node::now_ms();
+    until("gb to look at others", &dir, |s| s.data["watched_at"].as_i64().is_some_and(|at| at > now)).await;
+    // With the hub gone the members hear each other still.
+    lines.hub.stop();
+    ask(&dir, Command::Stop).await;
+    until("the stop of gb", &lines.folder("it"), |s| s.data["heard_stops"][0] == "gb").await;
 }

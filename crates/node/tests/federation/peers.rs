@@ -160,6 +160,247 @@ fn a_proof_goes_with_every_bundle_and_shows_when_it_is_verified() {
     assert_eq!(reply.data["matters"][0]["who"], "hub");
 }
 
+/// A hub that has shown `it` and `pl` two histories, which `it` alone has seen.
+fn proved() -> House {
+    let mut house = forked(0);
+    house.keep_out = Box::new(|_, _| true);
+    house.relay = Box::new(|_| Vec::new());
+    house.watch("it", "pl");
+    assert_eq!(matters(&mut house, "it").len(), 1);
+    house
+}
+
+/// Two roots for one size under this key, as a file of evidence.
+fn two_roots(house: &House, by: &SecretKey, mark: &str) -> Vec<u8> {
+    let note = |which: &str| {
+        let root = Digest::of(format!("{mark} {which}").as_bytes());
+        record::Checkpoint::new("comity/house", 5, root).unwrap().sign(by).to_note()
+    };
+    let charter = record::canon::to_value(&house.charter).unwrap();
+    let claim = record::Claim::TwoRoots { one: note("one"), other: note("other") };
+    Evidence::new(charter, claim).write().unwrap()
+}
+
+#[test]
+fn a_proof_that_one_member_holds_stops_all_after_one_round_of_comparing_though_the_hub_carries_nothing() {
+    let mut house = proved();
+    let others = ["be", "ch", "gb", "nl", "no", "se"];
+    for id in others {
+        assert_eq!(refusal(&mut house, id), None, "before anyone has compared");
+    }
+    // Each looks at one other, in a row: those without an endpoint too.
+    for (id, with) in [("gb", "it"), ("nl", "gb"), ("be", "nl"), ("ch", "nl"), ("no", "gb"), ("se", "it")] {
+        house.watch(id, with);
+    }
+    let mut hub = house.hub.clone();
+    let from = hub.entries.len();
+    hub.take(&said(&house, "gb", "next").to_bytes(), house.now);
+    for id in others {
+        assert!(refusal(&mut house, id).unwrap().starts_with("the hub signed two roots"), "{id}");
+        show(&mut house, id, &hub, from);
+        assert!(house.nodes.get_mut(id).unwrap().take_cosignatures().unwrap().is_empty(), "{id}");
+        let file = exported(&mut house, id);
+        let guilt = Evidence::read(&file).unwrap().verify(Some(house.pin())).unwrap();
+        assert_eq!((guilt.who.as_str(), guilt.key), ("hub", Hub::key().public()));
+        assert!(house.evidence(id).is_empty(), "{id} holds nothing against a member");
+    }
+    // Nor after a restart.
+    house.restart("be");
+    assert!(refusal(&mut house, "be").is_some());
+}
+
+#[test]
+fn a_member_without_an_endpoint_hands_on_what_it_has_proved() {
+    let mut house = House::eight();
+    let (now, file) = (house.now, two_roots(&house, &Hub::key(), "one"));
+    house.nodes.get_mut("be").unwrap().take_proof("se", &file, now).unwrap().unwrap();
+    house.watch("be", "gb");
+    assert!(refusal(&mut house, "gb").is_some());
+    // Once told it is not told again.
+    let none = wire::peer::Proofs::default();
+    assert!(house.node("be").proofs_for("gb", &none).unwrap().is_empty());
+    assert_eq!(house.node("be").proofs_for("pl", &none).unwrap().len(), 1);
+}
+
+#[test]
+fn forged_evidence_convicts_nobody_is_kept_against_who_gave_it_and_floods_nothing() {
+    let mut house = House::eight();
+    let now = house.now;
+    let forged: Vec<Vec<u8>> = (10..210)
+        .map(|n| two_roots(&house, &SecretKey::from_seed([n as u8; 32]), &format!("forged {n}")))
+        .collect();
+    let mut elsewhere = Evidence::read(&two_roots(&house, &Hub::key(), "one")).unwrap();
+    if let record::canon::Value::Map(charter) = &mut elsewhere.charter {
+        charter.insert("title".into(), record::canon::Value::Str("Another".into()));
+    }
+    elsewhere.verify(None).unwrap();
+    let elsewhere = elsewhere.write().unwrap();
+    let true_one = two_roots(&house, &Hub::key(), "one");
+    let mut cut = true_one.clone();
+    cut.pop();
+    let long = vec![b' '; wire::peer::MAX_PROOF + 1];
+    let it = house.nodes.get_mut("it").unwrap();
+    for bytes in [&elsewhere, &cut, &long].into_iter().chain(&forged) {
+        assert!(it.take_proof("pl", bytes, now).unwrap().is_err());
+    }
+    // After so much it is not listened to, whatever it lists or gives.
+    let listed = wire::peer::Proofs { files: vec![Digest::of(&true_one)] };
+    assert_eq!(it.wanted_proofs("pl", &listed).unwrap(), []);
+    assert!(it.take_proof("pl", &true_one, now).unwrap().is_err());
+    assert_eq!(it.wanted_proofs("nl", &listed).unwrap(), listed.files);
+    assert!(house.holds_against("it", "pl", "a file of evidence that proves nothing"));
+    assert!(house.evidence("it").len() <= 64, "{}", house.evidence("it").len());
+    assert!(matters(&mut house, "it").is_empty());
+    assert_eq!(refusal(&mut house, "it"), None);
+    // Another is.
+    let it = house.nodes.get_mut("it").unwrap();
+    it.take_proof("nl", &true_one, now).unwrap().unwrap();
+    assert!(refusal(&mut house, "it").is_some());
+}
+
+#[test]
+fn a_would_be_hub_that_never_took_over_stops_nobody_in_the_term_of_the_one_that_did() {
+    let mut house = House::eight();
+    // Everyone signed off for a hub that never came, so its term could be shown to begin; it signs two roots.
+    let never = crate::house::next(20);
+    let signoffs: Vec<Vec<u8>> = house.ids().iter().map(|id| house.sign_off(id, &never, false)).collect();
+    house.node("gb").flush().unwrap();
+    let begun = node::term::Folder::open(&house.folder("gb")).unwrap().begin(&signoffs).unwrap();
+    let entries = house.hub.entries[..begun.opening.base as usize].iter();
+    let opening = Entry::new(house.now, begun.statement).to_bytes();
+    let changes = (0u64..).zip(entries.chain([&opening]).cloned()).filter(|(_, bytes)| {
+        let kind = Entry::from_bytes(bytes).unwrap().signed.statement().r#type.clone();
+        record::Roster::reads(&kind) && kind != record::roster::PROPOSE
+    });
+    let changes = changes
+        .map(|(index, entry)| record::evidence::Changed { entry: String::from_utf8(entry).unwrap(), index });
+    let file = two_roots(&house, &SecretKey::from_seed([20; 32]), "one");
+    let evidence = Evidence::read(&file).unwrap().with(changes.collect());
+    assert_eq!(evidence.verify(Some(house.pin())).unwrap().term, 2);
+    let file = evidence.write().unwrap();
+    let second: Vec<Vec<u8>> =
+        house.ids().iter().map(|id| house.sign_off(id, &crate::house::next(9), true)).collect();
+    for term in [1, 2] {
+        let now = house.now;
+        let it = house.nodes.get_mut("it").unwrap();
+        let why = it.take_proof("pl", &file, now).unwrap().unwrap_err();
+        assert!(why.contains("does not name") || why.contains("of no use"), "{why}");
+        assert!(matters(&mut house, "it").is_empty() && refusal(&mut house, "it").is_none());
+        if term == 1 {
+            house.pass_on_with(&second);
+            house.settle();
+            assert_eq!(house.node("it").state().roster.term, 2);
+        }
+    }
+    assert!(house.evidence("it").is_empty(), "it may be of a change that is not here yet");
+}
+
+#[test]
+fn of_one_party_and_from_one_member_only_so_many_proofs_are_kept() {
+    let mut house = House::eight();
+    let now = house.now;
+    let files: Vec<Vec<u8>> = (0..40).map(|n| two_roots(&house, &Hub::key(), &format!("{n}"))).collect();
+    let it = house.nodes.get_mut("it").unwrap();
+    for file in &files {
+        it.take_proof("pl", file, now).unwrap().unwrap();
+    }
+    assert_eq!(it.peer_proofs().unwrap().files.len(), 16, "all true, and sixteen tell the story");
+    // Those that were of no use are not asked for again.
+    let listed = wire::peer::Proofs { files: files.iter().map(|f| Digest::of(f)).collect() };
+    assert_eq!(it.wanted_proofs("pl", &listed).unwrap(), []);
+}
+
+#[test]
+fn a_proof_stands_on_the_record_of_the_next_term_and_every_check_names_the_old_hub() {
+    let mut house = House::eight();
+    house.ask_and_approve("deaths", &count("deaths"));
+    house.settle();
+    let (now, file) = (house.now, two_roots(&house, &Hub::key(), "one"));
+    house.keep_out = Box::new(|_, _| true);
+    house.nodes.get_mut("it").unwrap().take_proof("pl", &file, now).unwrap().unwrap();
+    for id in house.ids().into_iter().filter(|id| id != "it") {
+        house.watch(&id, "it");
+    }
+    // Each in its turn: whoever sees that another has said it does not say it too.
+    for _ in 0..20 {
+        house.now += 1_000;
+        house.steps(1);
+        house.ids().iter().filter(|id| *id != "be").for_each(|id| house.watch(id, "be"));
+    }
+    assert!(house.said("evidence.report@1").is_empty(), "the hub leaves it out");
+    house.keep_out = Box::new(|_, _| false);
+    let all = house.ids();
+    house.pass_on(&all);
+    house.settle();
+    house.no_errors();
+    assert_eq!(house.said("evidence.report@1").len(), 1, "once");
+    let words = "the hub of term 1 (Relay (fictitious)) signed two roots for size 5";
+    for id in house.ids() {
+        let verified = house.must(&id, Command::RecordVerify);
+        assert!(verified.text.contains(&format!("convicted: {words}")), "{id}: {}", verified.text);
+        assert_eq!(verified.data["convicted"][0]["key"], Hub::key().public().to_string());
+        assert_eq!(verified.data["convicted"][0]["term"], 1);
+        assert!(matters(&mut house, &id).is_empty(), "it is closed with the term");
+        assert_eq!(refusal(&mut house, &id), None);
+    }
+    // One that nobody has told knows it from the record.
+    let out = house.folder("se").join("deaths.bundle");
+    house.must("se", Command::BundleExport { study: "deaths".into(), out: out.display().to_string() });
+    let reply = node::verify::verify_bundle(&std::fs::read(out).unwrap(), Some(house.pin()));
+    assert_eq!(reply.exit, 0, "{}", reply.text);
+    assert!(reply.text.contains(&format!("convicted    {words}")), "{}", reply.text);
+    assert_eq!(reply.data["convicted"][0]["who"], "hub");
+}
+
+#[test]
+fn a_report_that_waits_for_the_record_convicts_wherever_it_is_met() {
+    let mut house = proved();
+    let later = |house: &mut House, id: &str| {
+        for _ in 0..2 {
+            house.now += 30_000;
+            let now = house.now;
+            house.nodes.get_mut(id).unwrap().tick(now).unwrap();
+        }
+    };
+    later(&mut house, "it");
+    let (listed, statements) = house.node("it").peer_pending().unwrap();
+    let reports = statements.iter().filter(|bytes| {
+        SignedStatement::from_bytes(bytes).unwrap().statement().r#type == "evidence.report@1"
+    });
+    assert_eq!(reports.count(), 1);
+    assert_eq!(refusal(&mut house, "se"), None);
+    let now = house.now;
+    house.nodes.get_mut("se").unwrap().take_pending("it", &listed, &statements, now).unwrap();
+    assert!(refusal(&mut house, "se").unwrap().starts_with("the hub signed"));
+    // And it is not said by a second one while the first waits.
+    later(&mut house, "se");
+    assert_eq!(house.node("se").peer_pending().unwrap().1.len(), statements.len());
+}
+
+#[test]
+fn a_report_in_force_tells_who_was_told_by_nobody() {
+    let mut house = House::eight();
+    let file = two_roots(&house, &Hub::key(), "one");
+    let evidence = record::canon::to_value(&Evidence::read(&file).unwrap()).unwrap();
+    let body = charter::body::EvidenceReport { file: Digest::of(&file), evidence: Some(evidence) };
+    house.say_as("it", charter::body::EvidenceReport::TYPE, "hub", "node", &body);
+    house.settle();
+    for id in house.ids() {
+        assert_eq!(matters(&mut house, &id).len(), 1, "{id}");
+        assert!(refusal(&mut house, &id).is_some(), "{id}");
+    }
+    let next = house.say_as(
+        "gb",
+        "dataset.note@1",
+        "x",
+        "operator",
+        &std::collections::BTreeMap::from([("name", "x")]),
+    );
+    let before = house.node("gb").watermark();
+    house.settle();
+    assert_eq!(house.node("gb").watermark(), before, "{next} is cosigned by nobody");
+}
+
 #[test]
 fn a_peer_that_lies_convicts_nobody_and_is_remembered_for_it() {
     let mut house = forked(3);

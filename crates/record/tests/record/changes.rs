@@ -14,7 +14,7 @@ use crate::federation::{
     HUB, World, charter, digest_of, key, member, propose, public, sign, signed, statement, vote,
 };
 
-const FOUR: [&str; 4] = ["gb", "it", "ch", "se"];
+pub const FOUR: [&str; 4] = ["gb", "it", "ch", "se"];
 
 /// A member document with a commitment to its next key.
 fn committed(id: &str, generation: &str) -> Value {

@@ -6,6 +6,7 @@ mod canonical;
 mod changes;
 mod cosigners;
 mod evidence;
+mod evidence_keys;
 mod federation;
 mod flips;
 mod golden;

@@ -77,3 +77,20 @@ fn a_claim_beside_the_base_supports_what_was_before_the_histories_parted() {
     ];
     assert_eq!(base(&claims, roster, &|_, root| *root == here), Ok(9));
 }
+
+#[test]
+fn a_member_believes_its_own_sign_off_and_what_it_claims_in_it_and_nobody_elses() {
+    let (world, mut member) = mirrored(|world| world.clock);
+    let next = world.log.roster().hub.clone().unwrap();
+    let claim = Some(world.checkpoint().to_note());
+    let said = SignOff { term: 1, next, address: "hub.example:1".to_owned(), claim };
+    let said = record::canon::to_value(&said).unwrap();
+    let by = |who: &str| signed("term.signoff@1", "stroke", who, said.clone()).to_bytes();
+    assert!(!member.remember(&by("it"), &mut Nowhere).unwrap());
+    assert_eq!((member.signed_off, member.cosigned), (0, None));
+    assert!(member.remember(&by("gb"), &mut Nowhere).unwrap());
+    assert_eq!(member.signed_off, 1);
+    let cosigned = member.cosigned.unwrap();
+    assert_eq!((cosigned.term, cosigned.size), (1, world.log.size()));
+    assert_eq!(cosigned.root, world.log.tree().root());
+}

@@ -92,7 +92,7 @@ fn what_the_record_and_the_wire_accept_is_written_again_as_the_same_bytes() {
 
 #[test]
 fn bundles_and_bodies_for_the_hub_are_accepted_whole_or_change_nothing() {
-    ALL.iter().filter(|(name, ..)| ["bundle", "hub", "rounds"].contains(name)).for_each(holds);
+    ALL.iter().filter(|(name, ..)| ["bundle", "evidence", "hub", "rounds"].contains(name)).for_each(holds);
 }
 
 #[test]
