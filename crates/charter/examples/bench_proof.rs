@@ -369,7 +369,7 @@ fn released(changes: u32) -> Result<(Federation, String)> {
 impl Federation {
     fn source(&self) -> Result<Source<'_>> {
         let checkpoint = self.sealed.as_ref().ok_or("nothing is sealed")?;
-        let (state, entries, tree) = (&self.state, &self.entries, self.log.tree());
+        let (state, entries, tree) = (&self.state, self.log.entries(), self.log.tree());
         Ok(Source { state, entries, tree, checkpoint, seals: &self.seals })
     }
 }

@@ -4,10 +4,11 @@
 //! ([`Ledger::commit`]) and shows what came of them once they are on disk ([`Group::show`]). A commit that fails is
 //! fatal, because whether it reached the disk is then unknown; the ledger must be made again from the store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use axum::body::Bytes;
 use record::roster::{OPEN, PROPOSE, Why};
+use record::tree::leaf_hash;
 use record::{Digest, Entry, PublicKey, Roster, SecretKey, SignedStatement};
 use rusqlite::{Connection, TransactionBehavior};
 use wire::api::{Receipt, Refusal};
@@ -135,8 +136,12 @@ pub(crate) struct Ledger {
 /// What one group adds to the shown state once it is on disk.
 #[derive(Default)]
 pub(crate) struct Group {
-    entries: Vec<(Digest, i64, Vec<u8>)>,
+    /// id, stamp and leaf hash, hashed before anyone waits for the shown state
+    entries: Vec<(Digest, i64, Digest)>,
+    /// which of them is which statement
+    places: HashMap<Digest, usize>,
     mail: BTreeMap<String, u64>,
+    /// the roster after them, if they changed it
     roster: Option<Roster>,
 }
 
@@ -148,9 +153,9 @@ impl Group {
 
     /// Shows a group that is on disk.
     pub(crate) fn show(self, state: &mut State) {
-        for (id, time, bytes) in &self.entries {
-            let index = state.tree.append(bytes);
-            state.ids.insert(*id, (index, *time));
+        for (id, time, leaf) in self.entries {
+            let index = state.tree.append_hash(leaf);
+            state.ids.insert(id, (index, time));
         }
         if let Some(roster) = self.roster {
             state.roster = roster;
@@ -178,9 +183,6 @@ impl Ledger {
         names.iter().for_each(|name| point("taken, not written", name));
         tx.commit()?;
         names.iter().for_each(|name| point("written, not shown", name));
-        if !group.entries.is_empty() {
-            group.roster = Some(self.roster.clone());
-        }
         Ok((group, answers))
     }
 
@@ -233,7 +235,7 @@ impl Ledger {
     ) -> rusqlite::Result<Result<Entered, Refusal>> {
         let id = signed.id();
         let before = shown.place_of(&id).or_else(|| {
-            let queued = group.entries.iter().position(|(other, ..)| *other == id)?;
+            let queued = *group.places.get(&id)?;
             let (_, time, _) = group.entries.get(queued)?;
             Some((self.size - (group.entries.len() - queued) as u64, *time))
         });
@@ -243,20 +245,28 @@ impl Ledger {
         // INVARIANT: stamps never go backwards, whatever the clock does.
         let time = now.max(self.last_time);
         let entry = Entry::new(time, signed);
-        if let Err(refusal) = self.admissible(&entry, &caller) {
-            return Ok(Err(refusal));
+        match self.admissible(&entry, &caller) {
+            Ok(None) => {}
+            // INVARIANT: what is shown once the group is on disk is the last of them.
+            Ok(Some(next)) => {
+                group.roster = Some(next.clone());
+                self.roster = next;
+            }
+            Err(refusal) => return Ok(Err(refusal)),
         }
         let bytes = entry.to_bytes();
         let index = self.size;
         store::put_entry(tx, index, &id, &bytes)?;
         self.size += 1;
         self.last_time = time;
-        group.entries.push((id, time, bytes));
+        group.places.insert(id, group.entries.len());
+        group.entries.push((id, time, leaf_hash(&bytes)));
         Ok(Ok(Entered { id, index, time }))
     }
 
-    /// A courtesy to the members, who check all of it again: void statements stay out of the log.
-    fn admissible(&mut self, entry: &Entry, caller: &PublicKey) -> Result<(), Refusal> {
+    /// A courtesy to the members, who check all of it again: void statements stay out of the log. Gives the roster after
+    /// this one, if it changes it.
+    fn admissible(&self, entry: &Entry, caller: &PublicKey) -> Result<Option<Roster>, Refusal> {
         if entry.signed.statement().r#type == OPEN {
             return Err(Refusal::new(
                 422,
@@ -273,13 +283,10 @@ impl Ledger {
                 "a statement of a member, signed with its key",
             )
         };
-        if entry.signed.statement().r#type != PROPOSE {
-            // A statement that would be void leaves the roster as it was.
-            return self.roster.apply(self.size, entry).map_err(void);
-        }
-        let mut next = self.roster.clone();
-        next.apply(self.size, entry).map_err(void)?;
-        if entry.signed.statement().r#type == PROPOSE {
+        let next = self.roster.after(self.size, entry).map_err(void)?;
+        if entry.signed.statement().r#type == PROPOSE
+            && let Some(next) = &next
+        {
             let hub = next.hub.as_ref().is_some_and(|h| h.key == self.key.public() && h.tls == self.tls);
             if !hub || next.origin != self.origin {
                 return Err(Refusal::new(
@@ -298,8 +305,7 @@ impl Ledger {
                 ));
             }
         }
-        self.roster = next;
-        Ok(())
+        Ok(next)
     }
 
     fn mail(

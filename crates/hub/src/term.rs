@@ -9,7 +9,7 @@
 use std::path::Path;
 
 use record::roster::OPEN;
-use record::{Entry, Log, Opening, SignedCheckpoint, SignedStatement};
+use record::{Entry, EntryBytes, Log, Opening, SignedCheckpoint, SignedStatement};
 use rusqlite::TransactionBehavior;
 use wire::point::point;
 
@@ -53,7 +53,7 @@ impl Hub {
         point("term checked, not written", "");
         let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         for (index, leaf) in (0..).zip(&takeover.entries) {
-            let id = log.entries().get(index).map(|e| e.signed.id());
+            let id = log.entries().get(index).map(EntryBytes::id);
             store::put_entry(&tx, index as u64, &id.unwrap_or_else(|| record::Digest::of(leaf)), leaf)?;
         }
         store::put_entry(&tx, body.base, &takeover.opening.id(), &last)?;

@@ -204,7 +204,7 @@ impl Node {
         let from = usize::try_from(begun.fold.size).unwrap_or(usize::MAX);
         let to = usize::try_from(begun.size).unwrap_or(usize::MAX).min(entries.len());
         for entry in entries.get(from..to).unwrap_or(&[]) {
-            begun.fold.apply(entry);
+            begun.fold.apply(&entry.entry());
         }
         if begun.fold.size < begun.size {
             return Ok(false);

@@ -372,11 +372,7 @@ impl Node {
     /// Whether a statement is in the mirrored record and not in force yet: it need not be said again.
     fn is_pending(&self, id: &str) -> bool {
         let above = usize::try_from(self.state.size).unwrap_or(usize::MAX);
-        self.member
-            .log
-            .entries()
-            .get(above..)
-            .is_some_and(|new| new.iter().any(|e| e.signed.id().to_string() == id))
+        self.member.log.entries().get(above..).is_some_and(|new| new.iter().any(|e| e.id().to_string() == id))
     }
 
     /// Keeps something wrong that another party sent.

@@ -6,7 +6,7 @@ use crate::NodeError;
 use crate::core::Node;
 use charter::body::{CharterPropose, CharterSign, GateReceipt, PolicyFloor, RunClose, RunJoin};
 use charter::{Phase, Run, Stage, StudyState};
-use record::Digest;
+use record::{Digest, EntryBytes};
 use study::Recipient;
 use wire::point::point;
 use wire::{Frame, Place, SignedFrame};
@@ -202,7 +202,7 @@ impl Node {
 
     /// The stamp of an entry.
     fn stamp(&self, index: u64) -> Option<i64> {
-        self.member.log.entries().get(usize::try_from(index).ok()?).map(|e| e.time)
+        self.member.log.entries().get(usize::try_from(index).ok()?).map(EntryBytes::time)
     }
 
     /// Sends a signed stop to every other member, past the record.

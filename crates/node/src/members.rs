@@ -12,7 +12,9 @@ use crate::keys::NodeKeys;
 use charter::SeatRole;
 use record::canon::{self, Value};
 use record::roster::{ACCEPT, CHANGE, LEAVE, REAFFIRM, ROTATE, consent};
-use record::{Change, Digest, PublicKey, Rotate, SecretKey, SignedStatement, Statement, StatementError};
+use record::{
+    Change, Digest, EntryBytes, PublicKey, Rotate, SecretKey, SignedStatement, Statement, StatementError,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -115,7 +117,7 @@ impl Node {
         let log = &self.member.log;
         let since = log.roster().keys(member)?.since;
         let at = usize::try_from(since).ok()?;
-        let entry = log.entries().get(at)?;
+        let entry = log.entries().get(at)?.entry();
         let statement = entry.signed.statement();
         let lately = now.saturating_sub(entry.time) < ON_THE_WAY;
         let rotated = statement.r#type == ROTATE && statement.issuer == member;
@@ -126,7 +128,10 @@ impl Node {
         let known = self.former.borrow().get(&(member.to_owned(), since)).copied();
         known.or_else(|| {
             // Folded once for each change of a key.
-            let key = record::Roster::fold(log.entries().get(..at)?).0.keys(member)?.sign;
+            let key = record::Roster::fold(log.entries().get(..at)?.iter().map(EntryBytes::entry))
+                .0
+                .keys(member)?
+                .sign;
             self.former.borrow_mut().insert((member.to_owned(), since), key);
             Some(key)
         })

@@ -7,7 +7,7 @@ use crate::core::Node;
 use crate::store::Store;
 use record::checkpoint::{CosignKeys, SignedCheckpoint};
 use record::member::{Member, MemberError, Refused};
-use record::{Cosignature, Digest, Entry, MlSecretKey, PublicKey, SecretKey, Shelf};
+use record::{Cosignature, Digest, EntryBytes, MlSecretKey, PublicKey, SecretKey, Shelf};
 use std::collections::{BTreeMap, BTreeSet};
 use wire::api::Have;
 use wire::point::point;
@@ -102,9 +102,10 @@ impl Node {
         // What was above the base is pending again: whoever has it hands it in, and it is entered once.
         let from = usize::try_from(base).unwrap_or(usize::MAX);
         let stays: BTreeSet<Digest> =
-            self.member.log.entries().iter().skip(from).map(|e| e.signed.id()).collect();
-        for entry in cut.iter().filter(|e| !stays.contains(&e.signed.id())) {
-            self.store.queue(&entry.signed.id().to_string(), &entry.signed.to_bytes(), now)?;
+            self.member.log.entries().iter().skip(from).map(EntryBytes::id).collect();
+        for leaf in cut.iter().filter(|e| !stays.contains(&e.id())) {
+            let entry = leaf.entry();
+            self.store.queue(&leaf.id().to_string(), &entry.signed.to_bytes(), now)?;
         }
         self.recorded(base)?;
         self.follow_term(term)?;
@@ -116,7 +117,7 @@ impl Node {
     fn recorded(&mut self, first: u64) -> Result<(), NodeError> {
         let new =
             self.member.log.entries().get(usize::try_from(first).unwrap_or(usize::MAX)..).unwrap_or(&[]);
-        let ids: Vec<String> = new.iter().map(|e: &Entry| e.signed.id().to_string()).collect();
+        let ids: Vec<String> = new.iter().map(|e| e.id().to_string()).collect();
         for id in ids {
             self.point_of(&id, "recorded, not noted");
             self.store.dequeue(&id)?;
@@ -216,9 +217,9 @@ impl Node {
         let Some(evidence) = &self.member.in_force else { return Ok(()) };
         let from = usize::try_from(self.state.size).unwrap_or(usize::MAX);
         let mut reports = Vec::new();
-        for entry in self.member.log.in_force(evidence).iter().skip(from) {
-            let index = self.state.size;
-            if let charter::Status::Void(why) = self.state.apply(entry) {
+        for leaf in self.member.log.in_force(evidence).iter().skip(from) {
+            let (index, entry) = (self.state.size, leaf.entry());
+            if let charter::Status::Void(why) = self.state.apply(&entry) {
                 tracing::warn!(index, why, "void statement");
                 if entry.signed.statement().r#type == charter::body::NoteAttach::TYPE {
                     crate::notes::drop_void(&self.store, &self.state, &entry.signed.id())?;
@@ -227,7 +228,7 @@ impl Node {
             if entry.signed.statement().r#type == charter::body::EvidenceReport::TYPE {
                 reports.push((entry.signed.clone(), entry.time));
             }
-            self.attesting.passed(&self.store, &self.state, entry)?;
+            self.attesting.passed(&self.store, &self.state, &entry)?;
         }
         // What another proved holds here too.
         for (signed, time) in reports {

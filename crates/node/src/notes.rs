@@ -97,7 +97,7 @@ impl Node {
     fn recorded_statement(&self, id: &str) -> Result<Digest, NodeError> {
         let found = id.parse::<Digest>().ok();
         let known = |d: &Digest| -> Result<bool, NodeError> {
-            let recorded = || self.member.log.entries().iter().any(|e| e.signed.id() == *d);
+            let recorded = || self.member.log.entries().iter().any(|e| e.id() == *d);
             Ok(self.state.seen.contains(d) || self.store.keeps(&d.to_string())? || recorded())
         };
         match found {

@@ -41,7 +41,7 @@ use record::checkpoint::{Cosignature, SignedCheckpoint};
 use record::electorate::Electorate;
 use record::evidence::{Attested, MAX_LEAVES, cleaned, contradiction};
 use record::tree::{leaf_hash, verify_consistency};
-use record::{Claim, Digest, Entry, PublicKey};
+use record::{Claim, Digest, Entry, EntryBytes, PublicKey};
 use std::collections::{BTreeMap, BTreeSet};
 use wire::api;
 use wire::peer::{Checkpoints, Consistency, Highest};
@@ -447,7 +447,7 @@ impl Node {
         if tree.size() != size || tree.root() != root {
             return Ok(());
         }
-        let last = self.member.log.entries().last().map(Entry::to_bytes);
+        let last = self.member.log.entries().last().map(EntryBytes::to_bytes);
         let first = self.member.log.size().saturating_sub(u64::from(last.is_some()));
         let row: Vec<&Vec<u8>> = last.iter().chain(entries).collect();
         for (index, pair) in (first..).zip(row.windows(2)) {

@@ -18,7 +18,7 @@ use crate::mirror::{OnStore, notes};
 use crate::store::Store;
 use charter::Charter;
 use record::roster::OPEN;
-use record::{HubInfo, Member, Opening, SecretKey, SignOff, SignedStatement};
+use record::{EntryBytes, HubInfo, Member, Opening, SecretKey, SignOff, SignedStatement};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::path::Path;
@@ -173,7 +173,8 @@ impl Node {
         }
         let mut entries = self.member.log.entries().iter().rev();
         let opening = entries.find_map(|e| {
-            let statement = e.signed.statement();
+            let entry = e.entry();
+            let statement = entry.signed.statement();
             let opening = (statement.r#type == OPEN).then(|| statement.body_as::<Opening>().ok()).flatten();
             opening.filter(|o| o.term == roster.term)
         });
@@ -346,7 +347,7 @@ impl Folder {
             };
             // Members and keys as they are below the base decide, not as they would be after what is cut off.
             let below = usize::try_from(opening.base).ok().and_then(|base| log.entries().get(..base));
-            let (at_base, _) = record::Roster::fold(below.unwrap_or(&[]));
+            let (at_base, _) = record::Roster::fold(below.unwrap_or(&[]).iter().map(EntryBytes::entry));
             tries += 1;
             if at_base == roster || tries > 4 {
                 break (opening, claims);

@@ -11,7 +11,7 @@ use crate::facts::{Asserted, Memo, View, judge};
 use charter::body::{GateReceipt, StudySubmit};
 use charter::{Stage, State, Status, VoteChoice};
 use policy::GateInput;
-use record::{Bundle, Digest, Entry, Evidence, Guilt, Pin};
+use record::{Bundle, Digest, Entry, EntryBytes, Evidence, Guilt, Pin};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -31,19 +31,20 @@ struct Gates {
 }
 
 /// Folds entries and decides every gate again: on the state that its receipt names, by the node's own function.
-fn refold(entries: &[Entry]) -> Result<(State, Gates), NodeError> {
+fn refold(entries: &[EntryBytes]) -> Result<(State, Gates), NodeError> {
     let library = policy::Library::embedded()?;
     let memo = Memo::default();
     let mut state = State::new();
     let mut gates = Gates::default();
     // States that receipts further on name, each kept until the last of them.
     let mut needed: BTreeMap<u64, u64> = BTreeMap::new();
-    let receipts: Vec<Option<GateReceipt>> = entries.iter().map(receipt_of).collect();
+    let receipts: Vec<Option<GateReceipt>> = entries.iter().map(|e| receipt_of(&e.entry())).collect();
     for receipt in receipts.iter().flatten() {
         *needed.entry(receipt.as_of).or_default() += 1;
     }
     let mut kept: BTreeMap<u64, State> = BTreeMap::new();
-    for (index, (entry, receipt)) in entries.iter().zip(&receipts).enumerate() {
+    for (index, (leaf, receipt)) in entries.iter().zip(&receipts).enumerate() {
+        let entry = &leaf.entry();
         if needed.contains_key(&state.size) {
             kept.insert(state.size, state.clone());
         }
@@ -58,7 +59,8 @@ fn refold(entries: &[Entry]) -> Result<(State, Gates), NodeError> {
             }
             let member = &entry.signed.statement().issuer;
             let then = kept.get(&receipt.as_of);
-            let unseen = usize::try_from(receipt.as_of).ok().and_then(|i| entries.get(i)).map(|e| e.time);
+            let unseen =
+                usize::try_from(receipt.as_of).ok().and_then(|i| entries.get(i)).map(EntryBytes::time);
             if let Err(why) = decide_again(then, &library, &memo, member, receipt, entry.time, unseen) {
                 gates
                     .wrong
@@ -299,7 +301,7 @@ fn try_verify(bytes: &[u8], pin: Option<Digest>) -> Result<Reply, Vec<String>> {
 }
 
 /// Plans are functions of study, dictionary and history: computed again, as submitted and as run.
-fn check_plans(entries: &[Entry], state: &State, study: &str, broken: &mut Vec<String>) {
+fn check_plans(entries: &[EntryBytes], state: &State, study: &str, broken: &mut Vec<String>) {
     let (Some(s), Some(charter)) = (state.studies.get(study), state.charter.as_ref()) else { return };
     let Ok(library) = policy::Library::embedded() else {
         broken.push("the jurisdiction library cannot be read".into());
@@ -329,7 +331,7 @@ fn check_plans(entries: &[Entry], state: &State, study: &str, broken: &mut Vec<S
         }
     }
     let submitted = usize::try_from(s.index).ok().and_then(|i| entries.get(i));
-    if submitted.is_none_or(|e| e.signed.statement().r#type != StudySubmit::TYPE) {
+    if submitted.is_none_or(|e| e.entry().signed.statement().r#type != StudySubmit::TYPE) {
         broken.push(format!("entry {} is not the study's submission", s.index));
     }
 }
@@ -350,7 +352,7 @@ impl Node {
         }
         let kept = self.store.entries()?;
         let same = kept.len() == self.member.log.entries().len()
-            && kept.iter().zip(self.member.log.entries()).all(|(bytes, e)| *bytes == e.to_bytes());
+            && kept.iter().zip(self.member.log.entries()).all(|(bytes, e)| bytes == e.bytes());
         if !same {
             broken.push("the entries kept differ from those in use".into());
         }
@@ -402,7 +404,8 @@ impl Node {
         let Some(evidence) = &self.member.in_force else {
             return Err(NodeError::Input("nothing is in force yet".into()));
         };
-        let entries: Vec<Vec<u8>> = self.member.log.in_force(evidence).iter().map(Entry::to_bytes).collect();
+        let entries: Vec<Vec<u8>> =
+            self.member.log.in_force(evidence).iter().map(EntryBytes::to_bytes).collect();
         let mut bundle = Bundle::export(
             study,
             entries,

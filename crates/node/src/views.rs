@@ -186,7 +186,7 @@ impl Node {
     }
 
     fn statement(&self, id: &str) -> Result<Reply, NodeError> {
-        let found = self.member.log.entries().iter().position(|e| e.signed.id().to_string() == id);
+        let found = self.member.log.entries().iter().position(|e| e.id().to_string() == id);
         let Some(index) = found else {
             let waiting = self.store.keeps(id)?;
             let text = if waiting { "waiting for the hub" } else { "not in the record" };
@@ -700,7 +700,8 @@ impl Node {
         let mut text = String::new();
         let mut rows = Vec::new();
         let skip = usize::try_from(from).unwrap_or(usize::MAX);
-        for (index, entry) in self.member.log.entries().iter().enumerate().skip(skip) {
+        for (index, leaf) in self.member.log.entries().iter().enumerate().skip(skip) {
+            let entry = leaf.entry();
             let s = entry.signed.statement();
             let status = match self.state.statuses.get(index) {
                 None => "pending".to_string(),
@@ -736,6 +737,7 @@ impl Node {
                 self.size()
             )));
         };
+        let entry = entry.entry();
         let value: serde_json::Value = serde_json::from_slice(entry.signed.bytes()).unwrap_or_default();
         let pretty = serde_json::to_string_pretty(&value).unwrap_or_default();
         let (id, time) = (entry.signed.id(), entry.time);

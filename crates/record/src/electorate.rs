@@ -152,13 +152,18 @@ impl Electorate {
             && self.groups.as_ref().is_none_or(|g| g.holds(names))
     }
 
+    /// Organisations of members that decide among themselves: a quorum as for checkpoints, without witnesses.
+    pub fn deciding(&self) -> u32 {
+        let members = self.member_organisations();
+        quorum(members, self.f.min(members.max(1) - 1)).min(members)
+    }
+
     /// Whether these members can decide on members and keys: a quorum as for checkpoints, of members alone. Whoever is
     /// decided about has no say; if fewer are left than the quorum, all of them must.
     pub fn decides(&self, accepted: &BTreeSet<String>, about: Option<&str>) -> bool {
         let is_about = |name: &&String| Some(name.as_str()) == about;
         let others = self.operators(self.members.keys().filter(|n| !is_about(n)));
-        let need = quorum(self.member_organisations(), self.f.min(self.member_organisations().max(1) - 1))
-            .min(others);
+        let need = self.deciding().min(others);
         let have = self.operators(accepted.iter().filter(|n| self.members.contains_key(*n) && !is_about(n)));
         need > 0 && have >= need
     }

@@ -87,15 +87,15 @@ impl PublicKey {
     /// # Errors
     /// When they are no point, a point of small order, or an encoding other than the canonical one.
     pub fn from_bytes(bytes: [u8; 32]) -> Result<Self, KeyError> {
-        let refused = || KeyError::PublicKey { found: hex::encode(bytes) };
-        if verified::is_key(&bytes) {
+        if known::get(&bytes).is_some() {
             return Ok(PublicKey(bytes));
         }
+        let refused = || KeyError::PublicKey { found: hex::encode(bytes) };
         let key = VerifyingKey::from_bytes(&bytes).map_err(|_| refused())?;
         if key.is_weak() || !canonical_y(&bytes) {
             return Err(refused());
         }
-        verified::insert_key(bytes);
+        known::insert(key);
         Ok(PublicKey(bytes))
     }
 
@@ -114,7 +114,10 @@ impl PublicKey {
             return Ok(());
         }
         let invalid = |_| KeyError::Invalid { key: *self };
-        let key = VerifyingKey::from_bytes(&self.0).map_err(invalid)?;
+        let key = match known::get(&self.0) {
+            Some(key) => key,
+            None => VerifyingKey::from_bytes(&self.0).map_err(invalid)?,
+        };
         key.verify_strict(bytes, &ed25519_dalek::Signature::from_bytes(&signature.0)).map_err(invalid)?;
         if let Some(once) = once {
             verified::insert(once);
@@ -123,7 +126,59 @@ impl PublicKey {
     }
 }
 
-/// From now on this process verifies no signature and no key twice: key, bytes and signature decide alone whether it holds. For
+/// Public keys that were found acceptable, with the points that they encode: a key is used for many signatures, and to
+/// take the root that gives its point costs a fifth of verifying one. Each signature is verified all the same.
+mod known {
+    use std::collections::HashMap;
+    use std::sync::{OnceLock, PoisonError, RwLock};
+
+    use ed25519_dalek::VerifyingKey;
+
+    /// So many are kept since the last turn, and no more from before it: 2 * 1024 keys are half a megabyte.
+    pub(super) const MOST: usize = 1024;
+
+    /// Two generations: keys in use pass from the old to the young, so that whoever sends many others drives out
+    /// none of them.
+    #[derive(Default)]
+    struct Known {
+        young: HashMap<[u8; 32], VerifyingKey>,
+        old: HashMap<[u8; 32], VerifyingKey>,
+    }
+
+    static KNOWN: OnceLock<RwLock<Known>> = OnceLock::new();
+
+    fn all() -> &'static RwLock<Known> {
+        KNOWN.get_or_init(RwLock::default)
+    }
+
+    pub(super) fn get(bytes: &[u8; 32]) -> Option<VerifyingKey> {
+        let aged = {
+            let known = all().read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(key) = known.young.get(bytes) {
+                return Some(*key);
+            }
+            known.old.get(bytes).copied()
+        };
+        aged.inspect(|key| insert(*key))
+    }
+
+    #[cfg(test)]
+    pub(super) fn len() -> usize {
+        let known = all().read().unwrap_or_else(PoisonError::into_inner);
+        known.young.len() + known.old.len()
+    }
+
+    /// Remembers a key that [`PublicKey::from_bytes`](super::PublicKey::from_bytes) accepts.
+    pub(super) fn insert(key: VerifyingKey) {
+        let mut known = all().write().unwrap_or_else(PoisonError::into_inner);
+        if known.young.len() >= MOST {
+            known.old = std::mem::take(&mut known.young);
+        }
+        known.young.insert(key.to_bytes(), key);
+    }
+}
+
+/// From now on this process verifies no signature twice: key, bytes and signature decide alone whether it holds. For
 /// simulated worlds, where many members in one process check the same statements; a member's own process gains
 /// nothing by it.
 pub fn verify_once() {
@@ -143,27 +198,6 @@ mod verified {
 
     static ON: AtomicBool = AtomicBool::new(false);
     static SEEN: OnceLock<Mutex<HashSet<Digest>>> = OnceLock::new();
-    /// Public keys that are acceptable.
-    static KEYS: OnceLock<Mutex<HashSet<[u8; 32]>>> = OnceLock::new();
-
-    fn keys() -> MutexGuard<'static, HashSet<[u8; 32]>> {
-        KEYS.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn is_key(bytes: &[u8; 32]) -> bool {
-        ON.load(Ordering::Relaxed) && keys().contains(bytes)
-    }
-
-    pub(super) fn insert_key(bytes: [u8; 32]) {
-        if ON.load(Ordering::Relaxed) {
-            let mut keys = keys();
-            if keys.len() >= MOST {
-                keys.clear();
-            }
-            keys.insert(bytes);
-        }
-    }
-
     fn seen() -> MutexGuard<'static, HashSet<Digest>> {
         SEEN.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -286,4 +320,62 @@ impl<'de> Deserialize<'de> for Signature {
 pub fn pae(payload_type: &str, body: &[u8]) -> Vec<u8> {
     let head = format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), body.len());
     [head.as_bytes(), body].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use super::*;
+
+    fn key(n: u32) -> SecretKey {
+        let mut seed = [9; 32];
+        seed[..4].copy_from_slice(&n.to_be_bytes());
+        SecretKey::from_seed(seed)
+    }
+
+    #[test]
+    fn a_key_is_judged_alike_when_it_is_new_known_and_forgotten_again() {
+        let (ours, other) = (key(0), key(1));
+        let (good, bad) = (ours.sign(b"said"), other.sign(b"said"));
+        let low = |y: u8| [[y].as_slice(), &[0; 31]].concat().try_into().unwrap();
+        let high = |y: u8| [[y].as_slice(), &[0xff; 30], &[0x7f]].concat().try_into().unwrap();
+        let read = |bytes: &[u8; 32]| VerifyingKey::from_bytes(bytes).ok();
+        // Points of order 1, 2 and 4; what is no point; a point of large order in another than its canonical encoding.
+        let none: [u8; 32] = (2..).map(low).find(|bytes| read(bytes).is_none()).unwrap();
+        let another: [u8; 32] =
+            (0xee..0xff).map(high).find(|bytes| read(bytes).is_some_and(|key| !key.is_weak())).unwrap();
+        let weak: [[u8; 32]; 5] = [low(1), high(0xec), low(0), none, another];
+        let judged = || {
+            let ours = PublicKey::from_bytes(*ours.public().as_bytes()).unwrap();
+            assert!(ours.verify_strict(b"said", &good).is_ok());
+            assert!(ours.verify_strict(b"said", &bad).is_err());
+            assert!(ours.verify_strict(b"sald", &good).is_err());
+            // A key that was never read, as one that a secret key gives.
+            assert!(other.public().verify_strict(b"said", &bad).is_ok());
+            for bytes in weak {
+                assert!(PublicKey::from_bytes(bytes).is_err(), "{}", hex::encode(bytes));
+                // However it came to be: nothing verifies under it.
+                assert!(PublicKey(bytes).verify_strict(b"said", &good).is_err());
+                assert!(PublicKey(bytes).verify_strict(b"said", &Signature([0; 64])).is_err());
+            }
+        };
+        judged();
+        judged();
+        for n in 2..2 + 3 * known::MOST as u32 {
+            PublicKey::from_bytes(*key(n).public().as_bytes()).unwrap();
+        }
+        judged();
+    }
+
+    #[test]
+    fn keys_in_use_are_not_driven_out_by_many_others_and_no_more_than_two_generations_are_kept() {
+        let ours = *key(0).public().as_bytes();
+        PublicKey::from_bytes(ours).unwrap();
+        for n in 10_000..10_000 + 4 * known::MOST as u32 {
+            PublicKey::from_bytes(*key(n).public().as_bytes()).unwrap();
+            assert!(known::get(&ours).is_some(), "after {n}");
+        }
+        assert!(known::get(key(10_000).public().as_bytes()).is_none(), "nobody used it again");
+        assert!(known::len() <= 2 * known::MOST);
+    }
 }

@@ -125,7 +125,7 @@ pub use checkpoint::{Checkpoint, CheckpointError, CosignKeys, Cosignature, Signe
 pub use cose::{CoseReceipt, ReceiptError};
 pub use digest::{Digest, DigestError, salted};
 pub use electorate::{Electorate, Group, Scheme};
-pub use entry::{Entry, EntryError};
+pub use entry::{Entry, EntryBytes, EntryError};
 pub use evidence::{Claim, Evidence, EvidenceError, Guilt};
 pub use keys::{KeyError, PublicKey, SecretKey, Signature};
 pub use log::{InForce, Log, LogError, Pending, Standing};

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::checkpoint::{CheckpointError, CosignKeys, Cosignature, SignedCheckpoint};
 use crate::digest::Digest;
 use crate::electorate::Electorate;
-use crate::entry::{Entry, EntryError};
+use crate::entry::{Entry, EntryBytes, EntryError};
 use crate::keys::PublicKey;
 use crate::roster::{OPEN, Roster, Why};
 use crate::term::Opening;
@@ -363,10 +363,12 @@ pub struct Mark {
     roster: Roster,
 }
 
-/// A member's mirror of the log: entries, tree and roster, which never disagree.
+/// A member's mirror of the log: entries, tree and roster, which never disagree. In memory an entry takes its own bytes
+/// and about a hundred more, most of them hashes of the tree; see [`EntryBytes`] for how to look into one.
 #[derive(Clone, Default)]
 pub struct Log {
-    entries: Vec<Entry>,
+    entries: Vec<EntryBytes>,
+    last_time: Option<i64>,
     tree: Tree,
     roster: Roster,
     voids: BTreeMap<u64, Why>,
@@ -385,8 +387,8 @@ impl Log {
     /// When no honest hub would have sequenced it; the log is then unchanged.
     pub fn append(&mut self, leaf: &[u8], now: Option<i64>) -> Result<u64, LogError> {
         let index = self.tree.size();
-        let entry = Entry::from_bytes(leaf).map_err(|source| LogError::Entry { index, source })?;
-        validate_next(index, self.last_time(), entry.time, now)?;
+        let (kept, entry) = EntryBytes::read(leaf).map_err(|source| LogError::Entry { index, source })?;
+        validate_next(index, self.last_time, entry.time, now)?;
         match self.roster.after(index, &entry) {
             Ok(Some(next)) => {
                 if opens_elsewhere(&entry, &self.tree) {
@@ -400,7 +402,8 @@ impl Log {
             }
         }
         self.tree.append(leaf);
-        self.entries.push(entry);
+        self.entries.push(kept);
+        self.last_time = Some(entry.time);
         Ok(index)
     }
 
@@ -415,26 +418,28 @@ impl Log {
         self.tree.truncate(mark.size);
         self.voids.split_off(&mark.size);
         self.roster = mark.roster;
+        self.last_time = self.entries.last().map(EntryBytes::time);
     }
 
     /// Cuts the log back to its first `size` entries; gives those that were cut off.
-    pub fn truncate(&mut self, size: u64) -> Vec<Entry> {
+    pub fn truncate(&mut self, size: u64) -> Vec<EntryBytes> {
         let at = usize::try_from(size).unwrap_or(usize::MAX).min(self.entries.len());
         let cut = self.entries.split_off(at);
         if !cut.is_empty() {
             self.tree.truncate(size);
-            (self.roster, self.voids) = Roster::fold(&self.entries);
+            (self.roster, self.voids) = Roster::fold(self.entries.iter().map(EntryBytes::entry));
+            self.last_time = self.entries.last().map(EntryBytes::time);
         }
         cut
     }
 
     /// All entries, pending ones with them.
-    pub fn entries(&self) -> &[Entry] {
+    pub fn entries(&self) -> &[EntryBytes] {
         &self.entries
     }
 
     /// The entries in force. None, if the evidence is of another history than this log's.
-    pub fn in_force(&self, evidence: &InForce) -> &[Entry] {
+    pub fn in_force(&self, evidence: &InForce) -> &[EntryBytes] {
         let ours = self.tree.root_at(evidence.size()).is_ok_and(|root| root == evidence.root());
         let size = usize::try_from(evidence.size()).unwrap_or(usize::MAX);
         self.entries.get(..size).filter(|_| ours).unwrap_or(&[])
@@ -462,7 +467,7 @@ impl Log {
 
     /// Stamp of the last entry, milliseconds.
     pub fn last_time(&self) -> Option<i64> {
-        self.entries.last().map(|e| e.time)
+        self.last_time
     }
 
     /// Where a checkpoint of this log stands for whoever has nothing in force: [`watermark`] with this log's tree and

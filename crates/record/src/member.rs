@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::checkpoint::{CheckpointError, CosignKeys, Cosignature, SignedCheckpoint};
 use crate::digest::Digest;
-use crate::entry::Entry;
+use crate::entry::{Entry, EntryBytes};
 use crate::keys::SecretKey;
 use crate::log::{Cosigned, InForce, Log, LogError, Standing};
 use crate::roster::{HubInfo, OPEN};
@@ -264,8 +264,10 @@ impl Member {
             self.head_at = 0;
         }
         let since = self.head_at.min(now).saturating_sub(SKEW);
-        if let Some(e) = new.iter().find(|e| e.time < since || e.time > now.saturating_add(SKEW)) {
-            return Err(Refused::Skewed(e.time));
+        if let Some(time) =
+            new.iter().map(EntryBytes::time).find(|t| *t < since || *t > now.saturating_add(SKEW))
+        {
+            return Err(Refused::Skewed(time));
         }
         if let Some(found) = self.other_charter() {
             self.check_charter();
@@ -387,7 +389,7 @@ impl Member {
         leaves: &[Vec<u8>],
         now: i64,
         shelf: &mut S,
-    ) -> Result<Vec<Entry>, MemberError<S::Error>> {
+    ) -> Result<Vec<EntryBytes>, MemberError<S::Error>> {
         if !leaves.iter().any(|leaf| opens(leaf)) || from > self.log.size() {
             return Err(Refused::NoTerm(from).into());
         }

@@ -42,7 +42,7 @@ use crate::bundle::Pin;
 use crate::canon::Value;
 use crate::checkpoint::{CheckpointError, SignedCheckpoint};
 use crate::digest::Digest;
-use crate::entry::{Entry, EntryError};
+use crate::entry::{Entry, EntryBytes, EntryError};
 use crate::roster::{PROPOSE, Roster, Why};
 use crate::tree::{Tree, TreeError, leaf_hash, verify_inclusion};
 
@@ -179,10 +179,10 @@ pub struct Included {
 }
 
 impl Included {
-    fn of(entries: &[Entry], tree: &Tree, index: u64, size: u64) -> Result<Included, ProofError> {
+    fn of(entries: &[EntryBytes], tree: &Tree, index: u64, size: u64) -> Result<Included, ProofError> {
         let outside = TreeError::Outside { asked: index, size };
         let entry = usize::try_from(index).ok().and_then(|i| entries.get(i)).ok_or(outside)?;
-        let text = String::from_utf8_lossy(&entry.to_bytes()).into_owned();
+        let text = String::from_utf8_lossy(entry.bytes()).into_owned();
         Ok(Included { index, entry: text, path: tree.prove_inclusion(index, size)? })
     }
 }
@@ -238,7 +238,7 @@ impl Proof {
     /// # Errors
     /// When one of them is not covered.
     pub fn new(
-        entries: &[Entry],
+        entries: &[EntryBytes],
         tree: &Tree,
         checkpoint: &SignedCheckpoint,
         charter: u64,

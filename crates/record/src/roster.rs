@@ -25,6 +25,7 @@
 //! next key was committed to before and is kept elsewhere; a hub that repeats an old statement changes nothing, since
 //! each counts once; and no key, once used by anybody, can come back as another's.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -390,11 +391,11 @@ impl Roster {
     }
 
     /// The roster after these entries, and why each void one is void.
-    pub fn fold<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> (Roster, BTreeMap<u64, Why>) {
+    pub fn fold<E: Borrow<Entry>>(entries: impl IntoIterator<Item = E>) -> (Roster, BTreeMap<u64, Why>) {
         let mut roster = Roster::new();
         let mut voids = BTreeMap::new();
         for (index, entry) in (0_u64..).zip(entries) {
-            if let Err(why) = roster.apply(index, entry) {
+            if let Err(why) = roster.apply(index, entry.borrow()) {
                 voids.insert(index, why);
             }
         }

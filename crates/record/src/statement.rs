@@ -124,6 +124,42 @@ impl Statement {
         canon::from_value(self.body.clone())
     }
 
+    /// The statement of a map that has its fields and no other, absent ones left out; nothing for anything else, for
+    /// which the bridge to `serde` then has the word.
+    fn plain(value: Value) -> Option<Self> {
+        let Value::Map(map) = value else { return None };
+        let (mut r#type, mut subject, mut issuer, mut actor, mut body) = (None, None, None, None, None);
+        let (mut basis, mut tier, mut supersedes) = (None, None, None);
+        let (mut valid_from, mut valid_until) = (None, None);
+        for (key, value) in map {
+            match (key.as_str(), value) {
+                ("type", Value::Str(text)) => r#type = Some(text),
+                ("subject", Value::Str(text)) => subject = Some(text),
+                ("issuer", Value::Str(text)) => issuer = Some(text),
+                ("actor", Value::Str(text)) => actor = Some(text),
+                ("basis", Value::Str(text)) => basis = Some(text),
+                ("tier", Value::Str(text)) => tier = Some(text),
+                ("supersedes", Value::Str(text)) => supersedes = Some(text.parse().ok()?),
+                ("valid_from", Value::Int(n)) => valid_from = Some(n),
+                ("valid_until", Value::Int(n)) => valid_until = Some(n),
+                ("body", value) => body = Some(value),
+                _ => return None,
+            }
+        }
+        Some(Statement {
+            r#type: r#type?,
+            subject: subject?,
+            issuer: issuer?,
+            actor: actor?,
+            basis,
+            valid_from,
+            valid_until,
+            supersedes,
+            tier,
+            body: body?,
+        })
+    }
+
     /// Checks the fields that every statement has.
     ///
     /// # Errors
@@ -155,7 +191,7 @@ impl Statement {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StatementSignature {
     /// The algorithm; `ed25519` is the one that this version knows. A second, post-quantum one takes another line.
-    pub alg: String,
+    pub alg: &'static str,
     /// The key that it claims to be by.
     pub key: PublicKey,
     /// The signature over [`pae`]`(`[`PAYLOAD_TYPE`]`, bytes)`.
@@ -208,7 +244,7 @@ impl SignedStatement {
             return Err(framing("one more signature", "at most 16 signatures"));
         }
         let sig = key.sign(&pae(PAYLOAD_TYPE, &self.bytes));
-        self.signatures.push(StatementSignature { alg: "ed25519".to_owned(), key: public, sig });
+        self.signatures.push(StatementSignature { alg: "ed25519", key: public, sig });
         let found = self.to_bytes().len();
         if found > MAX_SIGNED_BYTES {
             self.signatures.pop();
@@ -248,13 +284,22 @@ impl SignedStatement {
 
     /// The framed text.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut out = HEADER.as_bytes().to_vec();
+        let mut out = Vec::new();
+        self.write(&mut out);
+        out
+    }
+
+    /// Writes the framed text behind what is there.
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        out.reserve(HEADER.len() + 192 * self.signatures.len() + self.bytes.len() + 1);
+        out.extend_from_slice(HEADER.as_bytes());
         for s in &self.signatures {
-            out.extend_from_slice(format!("sig {} {} {}\n", s.alg, s.key, s.sig).as_bytes());
+            for word in ["sig ", s.alg, " ", &s.key.to_string(), " ", &s.sig.to_string(), "\n"] {
+                out.extend_from_slice(word.as_bytes());
+            }
         }
         out.push(b'\n');
         out.extend_from_slice(&self.bytes);
-        out
     }
 
     /// Reads the framed text. Signatures are read, not verified.
@@ -283,9 +328,16 @@ impl SignedStatement {
             }
             signatures.push(signature);
         }
-        let statement: Statement = canon::from_bytes(json.as_bytes())?;
+        let (statement, written) = match Statement::plain(canon::parse(json.as_bytes())?) {
+            // What was read is canonical, and nothing in it would be left out: it is how the statement is written.
+            Some(statement) => (statement, json.as_bytes().to_vec()),
+            None => {
+                let statement: Statement = canon::from_bytes(json.as_bytes())?;
+                let written = canon::to_bytes(&statement)?;
+                (statement, written)
+            }
+        };
         statement.check()?;
-        let written = canon::to_bytes(&statement)?;
         let signed = SignedStatement { bytes: written, statement, signatures };
         // INVARIANT: from_bytes accepts if and only if to_bytes gives the same bytes back. Catches, among others, a
         // `null` for an absent field, which is canonical JSON but not how a statement is written.
@@ -308,9 +360,105 @@ fn signature_line(line: &str) -> Result<StatementSignature, StatementError> {
     let mut words = line.split(' ');
     match (words.next(), words.next(), words.next(), words.next(), words.next()) {
         (Some("sig"), Some("ed25519"), Some(key), Some(sig), None) => {
-            Ok(StatementSignature { alg: "ed25519".to_owned(), key: key.parse()?, sig: sig.parse()? })
+            Ok(StatementSignature { alg: "ed25519", key: key.parse()?, sig: sig.parse()? })
         }
         (Some("sig"), Some(alg), Some(_), Some(_), None) => Err(StatementError::Algorithm(excerpt(alg))),
         _ => Err(malformed()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    const FIELDS: [&str; 11] = [
+        "type",
+        "subject",
+        "issuer",
+        "actor",
+        "basis",
+        "valid_from",
+        "valid_until",
+        "supersedes",
+        "tier",
+        "body",
+        "more",
+    ];
+
+    /// The rule itself: read through `serde`, written again, compared.
+    fn by_the_rule(json: &[u8]) -> Option<Statement> {
+        let statement: Statement = canon::from_bytes(json).ok()?;
+        (canon::to_bytes(&statement).ok()? == json).then_some(statement)
+    }
+
+    fn value() -> impl Strategy<Value = Value> {
+        let text = |t: &str| Just(Value::Str(t.to_owned()));
+        prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::Bool),
+            (-3_i64..=canon::MAX_INTEGER).prop_map(Value::Int),
+            text("gb"),
+            text("it@1"),
+            Just(Value::Str(Digest::of(b"x").to_string())),
+            Just(Value::Str(Digest::of(b"x").to_string().to_uppercase())),
+            Just(Value::List(vec![Value::Null])),
+            Just(Value::Map(BTreeMap::from([("type".to_owned(), Value::Null)]))),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 4_000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_statement_taken_straight_from_its_map_is_the_one_that_serde_reads_and_writes_back(
+            values in prop::collection::vec(value(), FIELDS.len()),
+            sound in any::<[bool; 11]>(),
+            there in any::<[u8; 11]>(),
+        ) {
+            let good = |field: &str| match field {
+                "valid_from" | "valid_until" => Value::Int(7),
+                "supersedes" => Value::Str(Digest::of(b"y").to_string()),
+                _ => Value::Str("gb".to_owned()),
+            };
+            let mut map = BTreeMap::new();
+            for (at, field) in FIELDS.iter().enumerate() {
+                // Mostly right, so that what is wrong is mostly one thing.
+                let odd = there[at] > 230;
+                let here = (there[at] % 16 > 0) && (*field != "more" || odd);
+                if here {
+                    map.insert((*field).to_owned(), if sound[at] || !odd { good(field) } else { values[at].clone() });
+                }
+            }
+            let json = Value::Map(map).to_bytes().unwrap();
+            prop_assert_eq!(Statement::plain(canon::parse(&json).unwrap()), by_the_rule(&json));
+        }
+    }
+
+    #[test]
+    fn a_list_in_the_order_of_the_fields_is_no_statement() {
+        // `serde` reads a list as a struct; writing it again gives a map.
+        let list = br#"["a.b@1","s","gb","node",null,null,null,null,null,{}]"#;
+        assert!(canon::from_bytes::<Statement>(list).is_ok());
+        assert_eq!(Statement::plain(canon::parse(list).unwrap()), None);
+        let signed = [HEADER.as_bytes(), signature_of(list).as_bytes(), b"\n", list].concat();
+        assert!(SignedStatement::from_bytes(&signed).is_err());
+    }
+
+    #[test]
+    fn an_absent_field_spelled_out_as_null_is_refused() {
+        let json = br#"{"actor":"node","basis":null,"body":{},"issuer":"gb","subject":"s","type":"a.b@1"}"#;
+        let signed = [HEADER.as_bytes(), signature_of(json).as_bytes(), b"\n", json].concat();
+        assert!(matches!(SignedStatement::from_bytes(&signed), Err(StatementError::Framing { .. })));
+        let json = br#"{"actor":"node","body":null,"issuer":"gb","subject":"s","type":"a.b@1"}"#;
+        let signed = [HEADER.as_bytes(), signature_of(json).as_bytes(), b"\n", json].concat();
+        assert_eq!(SignedStatement::from_bytes(&signed).unwrap().to_bytes(), signed, "a body may be null");
+    }
+
+    fn signature_of(json: &[u8]) -> String {
+        let key = SecretKey::from_seed([7; 32]);
+        format!("sig ed25519 {} {}\n", key.public(), key.sign(&pae(PAYLOAD_TYPE, json)))
     }
 }

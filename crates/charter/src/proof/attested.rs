@@ -87,8 +87,8 @@ pub fn attested(proof: &Proof, pin: Option<Digest>) -> Result<Attested, ProofFau
         }
         organisations.insert(member.operator.clone());
     }
-    let (have, need) = (organisations.len() as u32, counting.quorum());
-    let Some(said) = said.filter(|_| have >= need) else {
+    let (have, need) = (organisations.len() as u32, deciding(counting));
+    let Some(said) = said.filter(|_| need > 0 && have >= need) else {
         return Err(ProofFault::Quorum { have, need });
     };
     Ok(Attested {
@@ -106,6 +106,11 @@ pub fn attested(proof: &Proof, pin: Option<Digest>) -> Result<Attested, ProofFau
         roster: proved.rosters.get(&size).unwrap_or(&proved.roster).clone(),
         changed: proved.changed,
     })
+}
+
+/// Organisations of members that must have attested: witnesses fold nothing, so they are not waited for.
+pub(super) fn deciding(roster: &Roster) -> u32 {
+    roster.electorate().map_or(0, |electorate| electorate.deciding())
 }
 
 impl Attested {

@@ -1,5 +1,6 @@
 //! A member's copy of the record, from which small proofs and snapshots are made.
 
+use super::attested::deciding;
 use super::{
     Place, ProofFault, STUDY, STUDY_CHANGED, Shown, StudyFile, attested, form, keys_of, magic, verify_study,
 };
@@ -10,7 +11,7 @@ use crate::{Charter, snapshot};
 use record::checkpoint::SignedCheckpoint;
 use record::proof::{Proof, pack};
 use record::roster::{PROPOSE, SIGN};
-use record::{Digest, Entry, Roster, Tree, canon};
+use record::{Digest, Entry, EntryBytes, Roster, Tree, canon};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A member's copy of the record, from which proofs are made.
@@ -19,7 +20,7 @@ pub struct Source<'a> {
     /// The state in force.
     pub state: &'a State,
     /// The entries in force.
-    pub entries: &'a [Entry],
+    pub entries: &'a [EntryBytes],
     /// The tree over at least them.
     pub tree: &'a Tree,
     /// The checkpoint that covers them, with a quorum's cosignatures.
@@ -30,11 +31,11 @@ pub struct Source<'a> {
 
 impl Source<'_> {
     /// The entries that hold and are of such a type, with their indices.
-    fn held<'s>(&'s self, kind: impl Fn(&str) -> bool + 's) -> impl Iterator<Item = (u64, &'s Entry)> {
+    fn held<'s>(&'s self, kind: impl Fn(&str) -> bool + 's) -> impl Iterator<Item = (u64, Entry)> + 's {
         let held = (0_u64..).zip(self.entries.iter().zip(&self.state.statuses));
-        held.filter_map(move |(index, (entry, status))| {
-            let of = *status == Status::Valid && kind(&entry.signed.statement().r#type);
-            of.then_some((index, entry))
+        held.filter(|(_, (_, status))| **status == Status::Valid).filter_map(move |(index, (entry, _))| {
+            let entry = entry.entry();
+            kind(&entry.signed.statement().r#type).then_some((index, entry))
         })
     }
 
@@ -44,7 +45,7 @@ impl Source<'_> {
             return Err(ProofFault::Stopped(why));
         }
         let Some((size, root)) = self.state.attested() else {
-            let quorum = self.state.roster.quorum();
+            let quorum = deciding(&self.state.roster);
             let every = self.state.charter.as_ref().map_or(0, Charter::snapshot_every).max(1);
             let size = self.state.size;
             let next = (size / every).saturating_add(1).saturating_mul(every);
@@ -53,7 +54,7 @@ impl Source<'_> {
         let (state, map) = self.at(size, root)?;
         let charter = self.held(|kind| kind == PROPOSE).next().map(|(index, _)| index);
         let charter = charter.ok_or(ProofFault::NotInForce { size })?;
-        let changes: Vec<(u64, &Entry)> =
+        let changes: Vec<(u64, Entry)> =
             self.held(|kind| Roster::reads(kind) && kind != PROPOSE && kind != SIGN).collect();
         let indices = self.quorum(&state.roster, size, root, &changes);
         let mut proof = Proof::new(self.entries, self.tree, self.checkpoint, charter, &indices)?;
@@ -68,12 +69,12 @@ impl Source<'_> {
 
     /// The attests of that state up to the first with which a quorum of the organisations of that moment has said so:
     /// one of each, and no more than it takes. `roster` is that of the attested size.
-    fn quorum(&self, roster: &Roster, size: u64, root: Digest, changes: &[(u64, &Entry)]) -> Vec<u64> {
+    fn quorum(&self, roster: &Roster, size: u64, root: Digest, changes: &[(u64, Entry)]) -> Vec<u64> {
         let says = |e: &Entry| e.signed.statement().body_as::<StateAttest>().ok();
         let says = |e: &Entry| says(e).is_some_and(|b| b.size == size && b.root == root);
         let mut roster = roster.clone();
         let mut changes = changes.iter().skip_while(|(index, _)| *index < size).peekable();
-        let mut said: Vec<(u64, &Entry)> = Vec::new();
+        let mut said: Vec<(u64, Entry)> = Vec::new();
         for (index, entry) in self.held(|kind| kind == StateAttest::TYPE).filter(|(_, e)| says(e)) {
             while let Some((at, change)) = changes.next_if(|(at, _)| *at < index) {
                 // It held, or it would not be among them.
@@ -86,7 +87,7 @@ impl Source<'_> {
                 let member = roster.members.get(&e.signed.statement().issuer);
                 member.is_some_and(|m| organisations.insert(m.operator.clone()))
             });
-            let quorum = roster.quorum() as usize;
+            let quorum = deciding(&roster) as usize;
             let mut indices: Vec<u64> = counts.map(|(index, _)| *index).take(quorum).collect();
             if indices.len() == quorum {
                 indices.reverse();
@@ -100,7 +101,7 @@ impl Source<'_> {
     fn at(&self, size: u64, attested: Digest) -> Result<(State, Map), ProofFault> {
         let mut state = State::new();
         for entry in self.entries.iter().take(usize::try_from(size).unwrap_or(usize::MAX)) {
-            state.apply(entry);
+            state.apply(&entry.entry());
         }
         let map = state.map().map_err(form)?;
         if map.root() != attested {

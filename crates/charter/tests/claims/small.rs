@@ -6,13 +6,14 @@ use charter::proof::{ProofFault, Source, StudyProved, verify_study};
 use charter::{Charter, Phase, snapshot};
 use record::canon::{self, Value};
 use record::checkpoint::{Checkpoint, Cosignature, SignedCheckpoint};
-use record::{Digest, Entry, Log, Pin, Tree};
+use record::{Digest, Entry, EntryBytes, Log, Pin, Tree};
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 /// A federation's record as a member holds it, cosigned by these.
 pub struct Held {
     pub f: Federation,
+    pub entries: Vec<EntryBytes>,
     pub tree: Tree,
     pub checkpoint: SignedCheckpoint,
     pub seals: BTreeMap<u64, String>,
@@ -32,13 +33,19 @@ impl Held {
                 Cosignature::sign(checkpoint.checkpoint(), member, 1_767_300_000, &key(member, "cosign"));
             checkpoint.add(line.unwrap(), log.roster()).unwrap();
         }
-        Held { tree: log.tree().clone(), checkpoint, f, seals: BTreeMap::new() }
+        Held {
+            entries: log.entries().to_vec(),
+            tree: log.tree().clone(),
+            checkpoint,
+            f,
+            seals: BTreeMap::new(),
+        }
     }
 
     pub fn source(&self) -> Source<'_> {
         Source {
             state: &self.f.state,
-            entries: &self.f.entries,
+            entries: &self.entries,
             tree: &self.tree,
             checkpoint: &self.checkpoint,
             seals: &self.seals,

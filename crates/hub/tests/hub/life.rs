@@ -165,7 +165,7 @@ async fn a_killed_hub_keeps_every_answer_it_gave() {
     for receipt in &receipts {
         receipt.verify(&info.key).unwrap();
         let entry = &members[1].log.entries()[usize::try_from(receipt.index).unwrap()];
-        assert_eq!((entry.signed.id(), entry.time), (receipt.id, receipt.time));
+        assert_eq!((entry.id(), entry.time()), (receipt.id, receipt.time));
     }
     let (mut mail, mut after) = (0, 0);
     loop {

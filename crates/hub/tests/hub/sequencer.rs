@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hub::Hub;
-use record::{Entry, HubInfo, SecretKey, SignedCheckpoint, SignedStatement, Standing, Statement};
+use record::{EntryBytes, HubInfo, SecretKey, SignedCheckpoint, SignedStatement, Standing, Statement};
 use wire::WireError;
 use wire::api::{Have, Sync};
 
@@ -47,7 +47,7 @@ async fn what_two_members_say_comes_into_force_at_both() {
     let leaves: Vec<u8> = (0..4).flat_map(|i| *members[0].log.tree().leaf(i).unwrap().as_bytes()).collect();
     assert_eq!(tile, leaves);
     let bundle = gb.client().get("/tile/entries/000.p/4", 100_000).await.unwrap();
-    let entries: Vec<Vec<u8>> = members[0].log.entries().iter().map(Entry::to_bytes).collect();
+    let entries: Vec<Vec<u8>> = members[0].log.entries().iter().map(EntryBytes::to_bytes).collect();
     assert_eq!(bundle, record::tree::entry_bundle(entries.iter().map(Vec::as_slice)).unwrap());
     assert_eq!(refused(gb.client().get("/tile/0/000.p/5", 1000).await).0, 404);
 }

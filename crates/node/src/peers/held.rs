@@ -54,12 +54,7 @@ impl Node {
     fn is_recorded(&self, id: &Digest) -> bool {
         let above = usize::try_from(self.state.size).unwrap_or(usize::MAX);
         self.state.seen.contains(id)
-            || self
-                .member
-                .log
-                .entries()
-                .get(above..)
-                .is_some_and(|new| new.iter().any(|e| e.signed.id() == *id))
+            || self.member.log.entries().get(above..).is_some_and(|new| new.iter().any(|e| e.id() == *id))
     }
 
     /// Whether the roster here would take it as the next entry.

@@ -7,7 +7,7 @@ use crate::core::Node;
 use crate::store::Proof;
 use record::evidence::{Changed, HUB, cleaned, faults, late_cosigners};
 use record::log::MAX_SKEW_MS;
-use record::{Claim, Digest, Entry, Evidence, Guilt, Pin, Receipt, Roster};
+use record::{Claim, Digest, EntryBytes, Evidence, Guilt, Pin, Receipt, Roster};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -96,7 +96,7 @@ impl Node {
             }
             let entry = usize::try_from(receipt.index).ok().and_then(|i| self.member.log.entries().get(i));
             match entry.filter(|_| receipt.index < size) {
-                Some(e) if e.signed.id() == receipt.id && e.time == receipt.time => {
+                Some(e) if e.id() == receipt.id && e.time() == receipt.time => {
                     self.store.receipt_kept(&receipt.id.to_string(), receipt.index)?;
                 }
                 Some(e) => self.broken(&receipt, e, now)?,
@@ -111,7 +111,7 @@ impl Node {
     }
 
     /// Something else stands where a statement was promised.
-    fn broken(&self, receipt: &Receipt, entry: &Entry, now: i64) -> Result<(), NodeError> {
+    fn broken(&self, receipt: &Receipt, entry: &EntryBytes, now: i64) -> Result<(), NodeError> {
         let Some(note) = self.own_note()? else { return Ok(()) };
         let wrong = |e: record::TreeError| NodeError::Record(e.to_string());
         let size = note.checkpoint().size();
@@ -146,12 +146,13 @@ impl Node {
     /// What changed members, keys or the hub since the charter.
     fn changes(&self) -> Vec<Changed> {
         let entries = (0u64..).zip(self.member.log.entries()).filter(|(index, e)| {
-            let kind = e.signed.statement().r#type.as_str();
+            let entry = e.entry();
+            let kind = entry.signed.statement().r#type.as_str();
             Roster::reads(kind)
                 && kind != record::roster::PROPOSE
                 && !self.member.log.voids().contains_key(index)
         });
-        let text = |e: &Entry| String::from_utf8(e.to_bytes()).unwrap_or_default();
+        let text = |e: &EntryBytes| String::from_utf8(e.to_bytes()).unwrap_or_default();
         entries.map(|(index, e)| Changed { entry: text(e), index }).collect()
     }
 

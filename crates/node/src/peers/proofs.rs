@@ -18,7 +18,7 @@ use crate::store::Proof;
 use charter::State;
 use charter::body::EvidenceReport;
 use record::evidence::HUB;
-use record::{Digest, Entry, Evidence, Guilt, SignedStatement, Statement};
+use record::{Digest, EntryBytes, Evidence, Guilt, SignedStatement, Statement};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use wire::peer::{MAX_PROOF, MAX_PROOFS, Proofs};
@@ -230,7 +230,7 @@ impl Node {
     /// Whom reports convict that are mirrored and not in force yet, or held for the record.
     fn waiting_reports(&self) -> Result<Vec<Guilt>, NodeError> {
         let above = usize::try_from(self.state.size).unwrap_or(usize::MAX);
-        let mirrored = self.member.log.entries().get(above..).unwrap_or(&[]).iter().map(|e| e.signed.clone());
+        let mirrored = self.member.log.entries().get(above..).unwrap_or(&[]).iter().map(|e| e.entry().signed);
         let held = self.store.all_held()?.into_iter();
         let held = held.filter_map(|row| SignedStatement::from_bytes(&row.bytes).ok());
         let all = mirrored.chain(held).filter_map(|signed| reported(&signed));
@@ -277,12 +277,12 @@ pub(crate) struct Recorded {
 }
 
 /// The reports that stand on a record, in its order. What is proved is read again from the evidence itself.
-pub(crate) fn recorded(entries: &[Entry], state: &State) -> Vec<Recorded> {
+pub(crate) fn recorded(entries: &[EntryBytes], state: &State) -> Vec<Recorded> {
     let mut reports: Vec<_> = state.reports.iter().collect();
     reports.sort_by_key(|(_, report)| report.index);
     let of = |(file, report): (&Digest, &charter::Report)| {
         let entry = usize::try_from(report.index).ok().and_then(|at| entries.get(at));
-        let evidence = entry.and_then(|e| reported(&e.signed)).map(|(evidence, _)| evidence);
+        let evidence = entry.and_then(|e| reported(&e.entry().signed)).map(|(evidence, _)| evidence);
         let what = evidence.and_then(|e| e.verify(state.charter_digest).ok()).map(|guilt| guilt.what);
         let (by, index, file) = (&report.by, report.index, file.to_string());
         let words = match &report.convicts {

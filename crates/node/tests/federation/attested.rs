@@ -325,7 +325,7 @@ fn forged_snapshot(house: &House, map: &charter::map::Map, size: u64) -> Vec<u8>
     let indices: Vec<u64> = attests.map(|(index, _)| index).collect();
     let members: BTreeSet<u64> = indices.iter().copied().collect();
     assert_eq!(members.len(), 6);
-    let proof = record::Proof::new(&entries, log.tree(), &checkpoint, 0, &indices).unwrap();
+    let proof = record::Proof::new(log.entries(), log.tree(), &checkpoint, 0, &indices).unwrap();
     let proof = record::canon::to_bytes(&proof).unwrap();
     let mut content = u32::try_from(proof.len()).unwrap().to_be_bytes().to_vec();
     content.extend(proof);

@@ -6,7 +6,7 @@ use super::{Bundle, PAYLOAD_TYPE};
 use crate::canon;
 use crate::checkpoint::{CheckpointError, SignedCheckpoint};
 use crate::digest::Digest;
-use crate::entry::{Entry, EntryError};
+use crate::entry::{Entry, EntryBytes, EntryError};
 use crate::keys::pae;
 use crate::log::{InForce, LogError, highest, opens_elsewhere, validate_next, watermark};
 use crate::roster::{Roster, Why};
@@ -145,8 +145,8 @@ pub struct BundleReport {
     pub in_force: InForce,
     /// The roster that the entries fold to.
     pub roster: Roster,
-    /// The entries, parsed.
-    pub entries: Vec<Entry>,
+    /// The entries.
+    pub entries: Vec<EntryBytes>,
     /// Stamp of the last entry, milliseconds.
     pub last_time: i64,
     /// Entries that signatures or the roster make void, and why. They are part of the record and no fault of it.
@@ -203,7 +203,7 @@ impl Bundle {
                 in_force,
                 last_time: entries.last().map_or(0, |(_, e)| e.time),
                 signatures: entries.iter().map(|(_, e)| e.signed.signatures().len() as u64).sum(),
-                entries: entries.into_iter().map(|(_, e)| e).collect(),
+                entries: entries.iter().map(|(_, e)| EntryBytes::from(e)).collect(),
                 roster,
                 voids,
                 study_entries,

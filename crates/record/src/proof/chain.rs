@@ -9,7 +9,7 @@ use super::{Included, Proof, ProofError, included, statement_fault};
 use crate::checkpoint::{Reading, SignedCheckpoint};
 use crate::digest::Digest;
 use crate::electorate::Electorate;
-use crate::entry::Entry;
+use crate::entry::{Entry, EntryBytes};
 use crate::roster::{PROPOSE, Roster, SIGN};
 use crate::tree::Tree;
 
@@ -50,7 +50,7 @@ impl Proof {
     /// When there are more than a proof takes, or these seals do not lead from the charter to the checkpoint.
     pub fn with_changes(
         mut self,
-        entries: &[Entry],
+        entries: &[EntryBytes],
         tree: &Tree,
         roster: &Roster,
         changes: &[u64],

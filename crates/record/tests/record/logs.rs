@@ -2,7 +2,8 @@ use proptest::prelude::*;
 use record::log::{Cosigned, LogError, equivocation, highest, validate_next, watermark};
 use record::tree::Tree;
 use record::{
-    Checkpoint, CheckpointError, Cosignature, Digest, Entry, Log, Roster, SignedCheckpoint, Standing,
+    Checkpoint, CheckpointError, Cosignature, Digest, Entry, EntryBytes, Log, Roster, SignedCheckpoint,
+    Standing,
 };
 
 use crate::federation::{HUB, World, key, vote};
@@ -229,6 +230,45 @@ fn a_void_statement_stays_in_the_log_and_stops_nobody() {
     assert_eq!(world.log.voids().keys().copied().collect::<Vec<_>>(), [5]);
     assert!(world.log.standing(&world.cosigned(3)).unwrap().in_force().is_some());
     assert_eq!(world.log.voids()[&5].code(), "not_a_member");
+}
+
+#[test]
+fn what_a_log_keeps_of_an_entry_says_what_the_entry_says() {
+    let mut world = World::new(&FOUR);
+    let mut twice = vote("gb", "aspirin\u{7f}\\n");
+    twice.add_signature(&key("it", "sign")).unwrap();
+    world.say(twice);
+    for (kept, leaf) in world.log.entries().iter().zip(&world.leaves) {
+        let entry = Entry::from_bytes(leaf).unwrap();
+        assert_eq!((kept.bytes(), kept.to_bytes()), (leaf.as_slice(), leaf.clone()));
+        assert_eq!((kept.time(), kept.id(), kept.entry()), (entry.time, entry.signed.id(), entry.clone()));
+        assert_eq!(*kept, EntryBytes::from(&entry));
+        assert!(EntryBytes::read(&leaf[..leaf.len() - 1]).is_err());
+    }
+    // Stamps on either side of nothing, as long and as short as they come.
+    for time in [i64::MIN, -1, 0, 1, i64::MAX] {
+        let entry = Entry::new(time, vote("gb", "aspirin"));
+        assert_eq!(EntryBytes::from(&entry).time(), time);
+    }
+}
+
+#[test]
+fn a_log_cut_back_and_one_rolled_back_go_on_as_if_never_longer() {
+    let mut world = World::new(&FOUR);
+    let short = world.log.clone();
+    let (mark, last) = (world.log.mark(), world.log.last_time());
+    world.say(vote("gb", "aspirin"));
+    world.say(vote("it", "aspirin"));
+    assert!(world.log.last_time() > last);
+    let mut cut = world.log.clone();
+    let gone: Vec<_> = cut.truncate(5).iter().map(EntryBytes::to_bytes).collect();
+    assert_eq!(gone, world.leaves[5..]);
+    world.log.roll_back(mark);
+    for log in [&cut, &world.log] {
+        assert_eq!((log.entries(), log.last_time()), (short.entries(), last));
+        assert_eq!((log.tree().root(), log.roster()), (short.tree().root(), short.roster()));
+    }
+    assert_eq!(cut.append(&gone[0], None), Ok(5));
 }
 
 #[test]

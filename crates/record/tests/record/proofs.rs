@@ -31,7 +31,7 @@ fn entries_are_proved_under_the_charter_and_a_quorum_without_the_others() {
     let (world, proof) = sound();
     let proved = proof.verify(Some(world.charter_digest())).unwrap();
     assert_eq!((proved.pin, proved.size, proved.cosigned.len()), (Pin::Pinned, 11, 5));
-    assert_eq!(proved.entries[1], (9, world.log.entries()[9].clone()));
+    assert_eq!(proved.entries[1], (9, world.log.entries()[9].entry()));
     assert_eq!(proof.verify(None).unwrap().pin, Pin::Unpinned);
     let other = Digest::of(b"another charter");
     assert!(matches!(proof.verify(Some(other)), Err(ProofError::OtherCharter { .. })));

@@ -111,7 +111,7 @@ impl Face {
 
     fn take(&mut self, leaf: Vec<u8>) -> Option<u64> {
         let index = self.log.append(&leaf, None).ok()?;
-        let id = self.log.entries().last()?.signed.id();
+        let id = self.log.entries().last()?.id();
         self.ids.entry(id).or_insert(index);
         self.leaves.push(leaf);
         Some(index)

@@ -8,7 +8,8 @@ use record::roster::{ACCEPT, CHANGE, LEAVE, OPEN, ROTATE};
 use record::term::{Claim, SIGN_OFF, SignOff, TermError, bare};
 use record::tree::leaf_hash;
 use record::{
-    Change, Cosignature, Digest, Entry, Member, Opening, Roster, SignedCheckpoint, SignedStatement, Standing,
+    Change, Cosignature, Digest, Entry, EntryBytes, Member, Opening, Roster, SignedCheckpoint,
+    SignedStatement, Standing,
 };
 
 use super::Sabotage;
@@ -170,7 +171,7 @@ impl Actor {
         let machine = Member::wake(&self.id, self.charter, &kept.leaves, &kept.notes)?;
         self.hub = machine.log.roster().term.saturating_sub(1) as usize;
         self.head.clone_from(&kept.head);
-        self.recorded = machine.log.entries().iter().map(|e| e.signed.id()).collect();
+        self.recorded = machine.log.entries().iter().map(EntryBytes::id).collect();
         for (id, bytes) in kept.outbox.clone() {
             self.hold(id, bytes, now);
         }
@@ -458,9 +459,9 @@ impl Actor {
             let cut = self.with(|m, d| m.turn(at, &show.note, rest, now, d))?;
             let keeps = !self.has(Sabotage::DropsCut);
             let log = &self.member().log;
-            let stays: BTreeSet<Digest> =
-                log.entries()[..at as usize].iter().map(|e| e.signed.id()).collect();
-            for entry in cut.into_iter().flatten().filter(|e| keeps && !stays.contains(&e.signed.id())) {
+            let stays: BTreeSet<Digest> = log.entries()[..at as usize].iter().map(EntryBytes::id).collect();
+            for leaf in cut.into_iter().flatten().filter(|e| keeps && !stays.contains(&e.id())) {
+                let entry = leaf.entry();
                 let (id, bytes): (_, Rc<[u8]>) = (entry.signed.id(), entry.signed.to_bytes().into());
                 self.recorded.remove(&id);
                 if entry.signed.statement().r#type != OPEN {
@@ -473,7 +474,7 @@ impl Actor {
             self.head = Some((to, show.note.clone()));
         }
         let entries = self.member().log.entries();
-        let new: Vec<Digest> = entries.iter().skip(at as usize).map(|e| e.signed.id()).collect();
+        let new: Vec<Digest> = entries.iter().skip(at as usize).map(EntryBytes::id).collect();
         for id in new {
             self.disk.dequeue(id)?;
             self.held.remove(&id);
@@ -712,7 +713,7 @@ impl Actor {
 
     /// Looks for a base from which the same base follows, beginning at this size.
     fn open_from(&mut self, all: &[Vec<u8>], log: &record::Log, from: u64) -> Option<Message> {
-        let mut roster = Roster::fold(&log.entries()[..from as usize]).0;
+        let mut roster = Roster::fold(log.entries()[..from as usize].iter().map(EntryBytes::entry)).0;
         let mut size = from;
         for turns in 0..4 {
             let valid: Vec<Vec<u8>> =
@@ -727,7 +728,7 @@ impl Actor {
             if opening.base != size {
                 self.no_base = turns == 3;
                 size = opening.base;
-                roster = Roster::fold(&log.entries()[..size as usize]).0;
+                roster = Roster::fold(log.entries()[..size as usize].iter().map(EntryBytes::entry)).0;
                 continue;
             }
             self.no_opening = None;
@@ -738,7 +739,8 @@ impl Actor {
                 let claims: Vec<_> = claims.map(|c| (c.issuer, c.at.map(|(t, size, _)| (t, size)))).collect();
                 println!("{} opens at {} with {claims:?}", self.id, opening.base);
             }
-            let leaves: Vec<Vec<u8>> = log.entries()[..size as usize].iter().map(Entry::to_bytes).collect();
+            let leaves: Vec<Vec<u8>> =
+                log.entries()[..size as usize].iter().map(EntryBytes::to_bytes).collect();
             let sealed = self.word(false).in_force.clone();
             let opening = signed.to_bytes().into();
             return Some(Message::Opened { leaves: leaves.into(), opening, sealed: sealed.into() });
@@ -749,7 +751,7 @@ impl Actor {
     /// The members and keys that are in force.
     fn settled(&self) -> Roster {
         let machine = self.member();
-        Roster::fold(&machine.log.entries()[..machine.watermark() as usize]).0
+        Roster::fold(machine.log.entries()[..machine.watermark() as usize].iter().map(EntryBytes::entry)).0
     }
 
     /// Shows another member what it has beyond a size, as a hub would.
@@ -759,7 +761,7 @@ impl Actor {
         if *to > log.size() || size >= *to || log.tree().root_at(size).is_ok_and(|r| r != root) {
             return;
         }
-        let leaves = log.entries()[size as usize..*to as usize].iter().map(Entry::to_bytes).collect();
+        let leaves = log.entries()[size as usize..*to as usize].iter().map(EntryBytes::to_bytes).collect();
         let sealed = self.word(false).in_force;
         out.push((peer, Message::Show(Rc::new(Show { first: size, leaves, note: note.clone(), sealed }))));
     }

@@ -146,7 +146,7 @@ impl Watch {
                 None => {
                     self.chain.push((leaf, status));
                     if let Some(entry) = log.entries().get(index as usize) {
-                        self.in_force.entry(entry.signed.id()).or_insert(index);
+                        self.in_force.entry(entry.id()).or_insert(index);
                     }
                 }
             }
