@@ -22,11 +22,10 @@
 //!
 //! The file brings its own charter and so its own keys: like a bundle it proves nothing unless the charter's digest
 //! comes from elsewhere (A11). *Overdue* alone needs words of others, that the log had not grown by some time: one of
-//! f + 1 members is honest and cosigns as the latest what the hub itself has just shown it, and a minute is allowed for
-//! clocks. A witness's word does not count: anybody may show it the last checkpoint that it knows once more. Nor is that
-//! claim as good alone as the others: whoever leaves out of the file who joined since makes f smaller, so hold the members
-//! it names against a record. What no file can show is a checkpoint that was never
-//! signed, a receipt that was never given, or a call that was not answered.
+//! f + 1 members is honest, and a minute is allowed for clocks. A witness's word does not count: anybody may show it the
+//! last checkpoint that it knows once more. Nor is that claim as good alone as the others: whoever leaves out of the
+//! file who joined since makes f smaller, so hold the members that it names against a record. What no file can show is a
+//! checkpoint that was never signed, a receipt that was never given, or a call that was not answered.
 
 use std::collections::{BTreeMap, BTreeSet};
 

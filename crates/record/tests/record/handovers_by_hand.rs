@@ -8,7 +8,7 @@ use record::{
     Tree,
 };
 
-use crate::federation::{World, key, public, statement, vote};
+use crate::federation::{HUB, World, key, public, statement, vote};
 
 const FOUR: [&str; 4] = ["gb", "it", "ch", "se"];
 
@@ -113,4 +113,20 @@ fn a_term_of_which_nothing_was_cosigned_is_followed_by_the_next_all_the_same() {
             assert_eq!(lines.len(), 1);
         }
     }
+}
+
+#[test]
+fn what_a_hub_signs_after_its_term_holds_no_restored_member_back() {
+    let (leaves, mut members, _) = second();
+    let latest = note(&leaves, &key("second", "key"));
+    let made_up = Checkpoint::new("comity/stroke", 1 << 40, latest.checkpoint().root()).unwrap();
+    let made_up = made_up.sign(&key(HUB, "key"));
+    let gb = &mut members[0];
+    gb.restore(&mut Nowhere).unwrap();
+    gb.told("se", Some(&made_up), &mut Nowhere).unwrap();
+    gb.told("it", Some(&latest), &mut Nowhere).unwrap();
+    assert!(gb.restored.is_some(), "two of three");
+    gb.told("ch", Some(&latest), &mut Nowhere).unwrap();
+    assert_eq!(gb.restored, None);
+    assert_eq!(gb.cosigned.map(|c| (c.term, c.size)), Some((2, leaves.len() as u64)));
 }
