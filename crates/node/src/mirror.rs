@@ -83,11 +83,35 @@ impl Node {
         if self.member.halted.is_some() {
             return Ok(());
         }
+        self.mirror(note, entries, now)?;
+        self.cosign_and_raise(note, now)
+    }
+
+    /// Takes in entries from another member than the hub: they are mirrored, and in force if a quorum says so. They are
+    /// not cosigned, since a cosignature says that the log was no longer at this time, and the hub was not asked; and
+    /// what the hub has beyond them may be stamped before now.
+    pub(crate) fn extend_from_member(
+        &mut self,
+        note: &str,
+        entries: &[Vec<u8>],
+        now: i64,
+    ) -> Result<(), NodeError> {
+        if self.member.halted.is_some() {
+            return Ok(());
+        }
+        let head_at = self.member.head_at;
+        self.mirror(note, entries, now)?;
+        self.member.head_at = head_at;
+        let checkpoint = SignedCheckpoint::parse(note).map_err(|e| NodeError::Record(e.to_string()))?;
+        self.notice_own(&checkpoint)?;
+        self.raise(&checkpoint)
+    }
+
+    fn mirror(&mut self, note: &str, entries: &[Vec<u8>], now: i64) -> Result<(), NodeError> {
         let term = self.member.log.roster().term;
         let first = self.member.extend(note, entries, now, &mut OnStore(&self.store))?;
         self.recorded(first)?;
-        self.follow_term(term)?;
-        self.cosign_and_raise(note, now)
+        self.follow_term(term)
     }
 
     /// Follows the log of a hub whose term has begun: `entries` are its entries from `base` on, at or above what is in

@@ -32,6 +32,7 @@
 pub mod held;
 pub mod line;
 pub mod matter;
+mod places;
 pub mod proofs;
 pub mod signoffs;
 
@@ -393,7 +394,7 @@ impl Node {
             "taking entries from a member: the hub does not give them"
         );
         let text = note.to_note();
-        let taken = self.extend(&text, entries, now);
+        let taken = self.extend_from_member(&text, entries, now);
         if taken.is_err() {
             self.examine(&text, entries, now)?;
         }

@@ -438,7 +438,7 @@ fn words_of_members_that_left_said_again_elsewhere_make_no_electorate_small() {
         let entry = String::from_utf8(f.entries[index as usize].to_bytes()).unwrap();
         record::Included { index, entry, path: log.tree().prove_inclusion(index, log.size()).unwrap() }
     };
-    let mut proof = Proof::new(&f.entries, log.tree(), &note, 0, &[f.state.size - 1]).unwrap();
+    let mut proof = Proof::new(log.entries(), log.tree(), &note, 0, &[f.state.size - 1]).unwrap();
     proof.changes = left.iter().map(|index| include(*index)).collect();
     let fault = charter::proof::attested(&proof, f.state.charter_digest).err().unwrap().to_string();
     assert!(
@@ -536,7 +536,7 @@ fn two_seats_of_one_operator_attest_once() {
         (0_u64..).zip(&living.f.entries).filter(|(_, e)| e.signed.statement().r#type == StateAttest::TYPE);
     let first: Vec<u64> = held.map(|(index, _)| index).take(5).collect();
     let proof =
-        Proof::new(&living.f.entries, living.log.tree(), living.note.as_ref().unwrap(), 0, &first).unwrap();
+        Proof::new(living.log.entries(), living.log.tree(), living.note.as_ref().unwrap(), 0, &first).unwrap();
     let fault = charter::proof::attested(&proof, living.pin()).err().unwrap().to_string();
     assert!(
         fault.contains("3 members of as many organisations attest the state, expected at least 5"),

@@ -246,7 +246,7 @@ impl Living {
     pub fn source(&self) -> Source<'_> {
         Source {
             state: &self.f.state,
-            entries: &self.f.entries,
+            entries: self.log.entries(),
             tree: self.log.tree(),
             checkpoint: self.note.as_ref().unwrap(),
             seals: &self.seals,

@@ -262,7 +262,7 @@ fn a_state_with_other_members_than_the_file_gives_is_refused_in_words() {
     let honest = held.source().snapshot().err().unwrap();
     assert!(matches!(honest, ProofFault::Differs { size: 36, .. }), "{honest}");
     let indices: Vec<u64> = (36..42).collect();
-    let proof = record::Proof::new(&held.f.entries, &held.tree, &held.checkpoint, 0, &indices).unwrap();
+    let proof = record::Proof::new(&held.entries, &held.tree, &held.checkpoint, 0, &indices).unwrap();
     let attested = charter::proof::attested(&proof, held.pin()).unwrap();
     let fault = attested.check(&map).err().unwrap();
     let words = fault.to_string();

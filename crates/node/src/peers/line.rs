@@ -4,6 +4,7 @@
 //! Each caller has an allowance of calls, all of them together few places, and every body a limit.
 
 use super::Next;
+use super::places::{Place, Places};
 use crate::core::Node;
 use crate::service::Actor;
 use crate::{NodeError, now_ms};
@@ -19,7 +20,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use wire::api::{self, Posted, Refusal, parameter};
 use wire::{Admit, Peer, PeerClient, Proxy, TlsIdentity, WireError, peer};
@@ -32,8 +33,6 @@ const AGAIN: Duration = Duration::from_secs(5);
 const ADMITTED: Duration = Duration::from_secs(1);
 /// How long a caller may take to send its body.
 const BODY: Duration = Duration::from_secs(20);
-/// Calls under way at once, of all members.
-const PLACES: usize = 32;
 /// Files of evidence that are taken at once, of all members.
 const PROVING: usize = 4;
 /// Calls a second of one member, and at once.
@@ -50,7 +49,7 @@ struct Line {
     actor: Actor,
     admitted: RwLock<BTreeMap<PublicKey, String>>,
     allowance: Mutex<BTreeMap<String, (f64, Instant)>>,
-    places: Semaphore,
+    places: Places,
     proving: Semaphore,
 }
 
@@ -66,7 +65,7 @@ pub(crate) async fn serve(
         admitted: RwLock::new(actor.ask(|node| node.admitted()).await?),
         actor,
         allowance: Mutex::default(),
-        places: Semaphore::new(PLACES),
+        places: Places::new(),
         proving: Semaphore::new(PROVING),
     });
     let (named, identity) = watch::channel(identity);
@@ -122,7 +121,7 @@ async fn nothing_here(request: Request) -> Refusal {
 
 impl Line {
     /// Takes one call from the caller's allowance, and a place.
-    fn enter(&self, peer: &Peer) -> Result<SemaphorePermit<'_>, Refusal> {
+    fn enter(&self, peer: &Peer) -> Result<Place<'_>, Refusal> {
         let party = peer.party.as_deref().unwrap_or_default();
         {
             let mut allowance = self.allowance.lock().unwrap_or_else(PoisonError::into_inner);
@@ -137,8 +136,8 @@ impl Line {
             }
             *left -= 1.0;
         }
-        let busy = |_| Refusal::new(503, "this node is busy", "no place left", "a later try");
-        self.places.try_acquire().map_err(busy)
+        let busy = || Refusal::new(503, "this node is busy", "no place left", "a later try");
+        self.places.take(party).ok_or_else(busy)
     }
 
     async fn ask<T: Send + 'static>(

@@ -467,6 +467,45 @@ fn a_member_that_the_hub_starves_gets_the_entries_from_another() {
     house.no_errors();
 }
 
+/// Cut off from the hub one after the other, they are within reach of each other for ten minutes.
+fn cut_off_together() -> House {
+    let mut house = House::eight();
+    house.watch("it", "pl");
+    house.cut.insert("it".into());
+    house.must("gb", Command::DatasetPause { name: "ist".into() });
+    house.settle();
+    house.cut.insert("pl".into());
+    house.must("gb", Command::DatasetResume { name: "ist".into() });
+    house.settle();
+    assert!(house.node("it").size() < house.node("pl").size());
+    assert!(house.node("pl").size() < house.hub.size());
+    house.now += 300_000;
+    house.watch("it", "pl");
+    house.now += 300_000;
+    let _ = house.nodes.get_mut("it").unwrap().take_cosignatures().unwrap();
+    house.watch("it", "pl");
+    assert_eq!(house.node("it").size(), house.node("pl").size());
+    house
+}
+
+#[test]
+fn what_another_member_gives_late_is_not_taken_for_all_that_the_hub_has() {
+    let mut house = cut_off_together();
+    house.cut.clear();
+    house.settle();
+    for id in ["it", "pl"] {
+        assert_eq!(house.node(id).size(), house.hub.size(), "{id} goes on with the hub: {:?}", house.errors);
+    }
+}
+
+/// Else an honest hub could be shown to have let a promise lapse, by one liar and whoever it kept from the hub.
+#[test]
+fn what_another_member_gives_is_mirrored_and_not_cosigned_as_the_latest() {
+    let mut house = cut_off_together();
+    assert_eq!(house.nodes.get_mut("it").unwrap().take_cosignatures().unwrap(), []);
+    assert_eq!(house.node("it").peer_checkpoints().unwrap().cosigned, None, "nor told to members");
+}
+
 #[test]
 fn a_hub_whose_stamps_run_backwards_is_proved_to() {
     let mut house = House::eight();

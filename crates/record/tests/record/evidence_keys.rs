@@ -8,7 +8,7 @@ use record::roster::{OPEN, PROPOSE};
 use record::term::{Opening, SIGN_OFF, SignOff};
 use record::tree::leaf_hash;
 use record::{
-    Checkpoint, Claim, Cosignature, Digest, Entry, Evidence, Guilt, HubInfo, Receipt, Roster, SecretKey,
+    Checkpoint, Claim, Cosignature, Digest, Entry, EntryBytes, Evidence, Guilt, HubInfo, Receipt, Roster, SecretKey,
     SignedCheckpoint, Tree,
 };
 
@@ -17,18 +17,19 @@ use crate::federation::{HUB, World, key, public, signed, vote};
 
 /// The charter as it stands in the first entry.
 fn charter(world: &World) -> Value {
-    let body: BTreeMap<String, Value> = world.log.entries()[0].signed.statement().body_as().unwrap();
+    let body: BTreeMap<String, Value> = world.log.entries()[0].entry().signed.statement().body_as().unwrap();
     body["charter"].clone()
 }
 
 /// What changed members, keys or hub in the first `size` entries.
 fn changes(world: &World, size: u64) -> Vec<Changed> {
     let all = (0u64..size).zip(world.log.entries());
-    let reads = |e: &Entry| {
-        let kind = e.signed.statement().r#type.as_str();
+    let reads = |e: &EntryBytes| {
+        let entry = e.entry();
+        let kind = entry.signed.statement().r#type.as_str();
         Roster::reads(kind) && kind != PROPOSE
     };
-    let text = |e: &Entry| String::from_utf8(e.to_bytes()).unwrap();
+    let text = |e: &EntryBytes| String::from_utf8(e.to_bytes()).unwrap();
     all.filter(|(_, e)| reads(e)).map(|(index, e)| Changed { entry: text(e), index }).collect()
 }
 
