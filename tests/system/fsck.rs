@@ -178,7 +178,8 @@ fn published_tiles_in_which_a_bit_fell_are_named_wherever_they_are_and_written_a
         let (out, err) = (dir.path().join("out"), dir.path().join("err"));
         let folder = hub.display().to_string();
         let serve = ["hub", "serve", "--dir", &folder, "--listen", "127.0.0.1:0"];
-        let mut served = Process::start_at(dir.path(), &[serve.as_slice(), tiles].concat(), (&out, &err), &[]);
+        let mut served =
+            Process::start_at(dir.path(), &[serve.as_slice(), tiles].concat(), (&out, &err), &[]);
         let note = until("the tiles", || std::fs::read_to_string(published.join("checkpoint")).ok());
         served.kill();
         note
