@@ -138,9 +138,9 @@ fn stopped(outcome: Result<(), hub::HubError>) {
 
 /// Opens a listener; gives where.
 pub async fn listen(at: &str) -> Result<(tokio::net::TcpListener, std::net::SocketAddr), NodeError> {
-    let listener = tokio::net::TcpListener::bind(at)
-        .await
-        .map_err(|e| NodeError::Input(format!("cannot listen on `{at}`: {e}")))?;
+    let listener = tokio::net::TcpListener::bind(at).await.map_err(|e| {
+        NodeError::Input(format!("cannot listen on `{at}`, expected HOST:PORT of this machine: {e}"))
+    })?;
     let addr = listener.local_addr().map_err(|e| NodeError::Input(e.to_string()))?;
     Ok((listener, addr))
 }

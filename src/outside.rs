@@ -1,4 +1,4 @@
-//! The record seen from outside: witnesses of our own, and receipts for readers of COSE.
+//! The record seen from outside: witnesses of our own, receipts for readers of COSE, and files that a stranger verifies.
 
 use std::path::Path;
 
@@ -21,12 +21,21 @@ pub fn witness_init(dir: &Path, name: &str) -> Result<Reply, NodeError> {
     Ok(Reply::yes(text, json!({ "name": name, "key": key.to_string(), "verifier_key": verifier })))
 }
 
-/// Makes a log known to a witness.
-pub fn witness_add_log(dir: &Path, origin: &str, key: &str) -> Result<Reply, NodeError> {
-    let key = hub::witness::add_log(dir, origin, key).map_err(input)?;
+/// Makes a log known to a witness, or the key of its next hub.
+pub fn witness_add_log(dir: &Path, origin: &str, key: &str, base: Option<u64>) -> Result<Reply, NodeError> {
+    let hub::witness::Followed { key, from, left } =
+        hub::witness::add_log(dir, origin, key, base).map_err(input)?;
     let verifier = record::witness::log_verifier_key(origin, &key);
-    let text = format!("log {origin} is known, key {key}");
-    Ok(Reply::yes(text, json!({ "origin": origin, "key": key.to_string(), "verifier_key": verifier })))
+    let mut text = format!("log {origin} is known, key {key}; it goes on from {from} entries");
+    if let Some(left) = left {
+        text.push_str(&format!(
+            "\nup to {left} were cosigned under a key before; what was above {from} is not gone on from"
+        ));
+    }
+    let data = json!({
+        "origin": origin, "key": key.to_string(), "verifier_key": verifier, "from": from, "left": left,
+    });
+    Ok(Reply::yes(text, data))
 }
 
 /// Serves a witness until interrupted. Prints where it listens.
@@ -116,4 +125,27 @@ fn described(receipt: &CoseReceipt, root: &record::Digest) -> serde_json::Value 
         "size": receipt.size(),
         "root": root.to_string(),
     })
+}
+
+/// Verifies a file of evidence, offline. Another kind of file is no evidence that fails, but a mistake of who asks.
+pub fn evidence_verify(file: &Path, pin: Option<record::Digest>) -> Result<Reply, NodeError> {
+    let bytes = std::fs::read(file).map_err(|e| NodeError::io(file, e))?;
+    let named = |format: &str| bytes.windows(format.len()).any(|w| w == format.as_bytes());
+    if bytes.first() != Some(&b'{') || !named(record::evidence::FORMAT) {
+        return Err(another_kind(file, "comity evidence export"));
+    }
+    Ok(node::peers::matter::verify_evidence(&bytes, pin))
+}
+
+/// Verifies a snapshot, offline.
+pub fn snapshot_verify(file: &Path, pin: Option<record::Digest>) -> Result<Reply, NodeError> {
+    let bytes = std::fs::read(file).map_err(|e| NodeError::io(file, e))?;
+    if !charter::snapshot::is_snapshot(&bytes) {
+        return Err(another_kind(file, "comity record snapshot"));
+    }
+    Ok(node::attest::check_snapshot(&bytes, pin))
+}
+
+fn another_kind(file: &Path, made_by: &str) -> NodeError {
+    input(format!("{}: found another kind of file, expected one that `{made_by}` wrote", file.display()))
 }

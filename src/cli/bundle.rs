@@ -47,7 +47,7 @@ pub(super) fn bundle_verify(file: &Path, charter: Option<&str>) -> Result<Reply,
     if bytes.first() != Some(&b'{') {
         let start: String = String::from_utf8_lossy(&bytes).chars().take(16).collect();
         return Err(NodeError::Input(format!(
-            "{}: byte 0: found `{}`, expected a bundle, which begins with `{{`",
+            "{}: byte 0: found `{}`, expected a bundle, a proof or evidence",
             file.display(),
             start.escape_debug()
         )));

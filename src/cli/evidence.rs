@@ -1,6 +1,7 @@
 //! `comity evidence`: proofs that the hub or a member broke its word.
 
 use super::{At, call, pin};
+use crate::outside;
 use clap::Subcommand;
 use node::NodeError;
 use node::control::{Command, Reply};
@@ -42,10 +43,6 @@ pub(super) fn run(verb: EvidenceVerb) -> Result<Reply, NodeError> {
             let out = std::path::absolute(&out).map_err(|e| NodeError::io(&out, e))?.display().to_string();
             call(&at.node, Command::EvidenceExport { id, out })?
         }
-        EvidenceVerb::Verify { file, charter } => {
-            let pin = pin(charter.as_deref())?;
-            let bytes = std::fs::read(&file).map_err(|e| NodeError::io(&file, e))?;
-            node::peers::matter::verify_evidence(&bytes, pin)
-        }
+        EvidenceVerb::Verify { file, charter } => outside::evidence_verify(&file, pin(charter.as_deref())?)?,
     })
 }

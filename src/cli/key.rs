@@ -48,6 +48,8 @@ pub(super) fn run(verb: KeyVerb) -> Result<Reply, NodeError> {
         KeyVerb::Next { out } => join::next_key(&out)?,
         KeyVerb::Rotate { at, next_key, new_next, compromised_since, all } => {
             let next_key = std::path::absolute(&next_key).map_err(|e| NodeError::io(&next_key, e))?;
+            // Nothing is drawn for a rotation that cannot be.
+            drop(node::keys::NodeKeys::read_next(&next_key)?);
             let new_next = node::keys::NodeKeys::draw_next(&new_next)?;
             let next_key = next_key.display().to_string();
             let rotation = node::members::Rotation { next_key, new_next, compromised_since, all };

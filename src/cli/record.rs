@@ -51,7 +51,7 @@ pub(super) enum RecordVerb {
     },
     /// Recomputes everything that this node holds of it; with a file, verifies that one, offline.
     Verify {
-        /// A study's file, small or whole.
+        /// A bundle, a study's small proof or a file of evidence.
         file: Option<PathBuf>,
         /// The charter's digest, from a source that you trust.
         #[arg(long, requires = "file")]
@@ -169,9 +169,7 @@ pub(super) fn run(verb: RecordVerb) -> Result<Reply, NodeError> {
         }
         RecordVerb::Snapshot { at, out } => call(&at.node, Command::RecordSnapshot { out: absolute(&out)? })?,
         RecordVerb::CheckSnapshot { file, charter } => {
-            let pin = pin(charter.as_deref())?;
-            let bytes = std::fs::read(&file).map_err(|e| NodeError::io(&file, e))?;
-            node::attest::check_snapshot(&bytes, pin)
+            outside::snapshot_verify(&file, pin(charter.as_deref())?)?
         }
         RecordVerb::Fsck { dir, against, rebuild: _, from, tiles } => match from {
             Some(from) => crate::fsck::rebuild(&dir, tiles.as_deref(), &from)?,

@@ -17,7 +17,7 @@ pub(super) enum WitnessVerb {
         #[arg(long)]
         name: String,
     },
-    /// Makes a log known.
+    /// Makes a log known; with `--base`, the key of the hub that took over.
     AddLog {
         /// The folder.
         dir: PathBuf,
@@ -27,6 +27,9 @@ pub(super) enum WitnessVerb {
         /// The log's key: 64 hexadecimal characters, or a verifier key.
         #[arg(long)]
         key: String,
+        /// Another hub has taken over with this key, and its term begins at this entry; members say which.
+        #[arg(long)]
+        base: Option<u64>,
     },
     /// Serves it until interrupted.
     Serve {
@@ -42,7 +45,9 @@ pub(super) enum WitnessVerb {
 pub(super) fn run(verb: WitnessVerb) -> Result<Option<Reply>, NodeError> {
     let reply = match verb {
         WitnessVerb::Init { dir, name } => outside::witness_init(&dir, &name)?,
-        WitnessVerb::AddLog { dir, origin, key } => outside::witness_add_log(&dir, &origin, &key)?,
+        WitnessVerb::AddLog { dir, origin, key, base } => {
+            outside::witness_add_log(&dir, &origin, &key, base)?
+        }
         WitnessVerb::Serve { dir, listen } => {
             runtime()?.block_on(outside::witness_serve(&dir, &listen))?;
             return Ok(None);

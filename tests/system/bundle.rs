@@ -98,9 +98,10 @@ fn one_command_verifies_a_studys_file_in_either_form_and_a_snapshot_has_its_own(
     comity(["record", "check-snapshot", &file, "--charter", &pin]).exits(0).says("speaks up to entry 71");
     comity(["record", "check-snapshot", &file]).exits(1).says("UNPINNED");
     comity(["record", "check-snapshot", &small("attested.proof")])
-        .exits(1)
-        .says("expected `comity-snapshot/1`");
-    comity(["record", "verify", &file]).exits(2).says("expected a bundle");
+        .exits(2)
+        .says("expected one that `comity record snapshot` wrote");
+    comity(["evidence", "verify", &bundle]).exits(2).says("expected one that `comity evidence export` wrote");
+    comity(["record", "verify", &file]).exits(2).says("expected a bundle, a proof or evidence");
 }
 
 /// What was proved stays proved: floor, schedules, jurisdiction facts and gates may change, and a change that makes an

@@ -1,7 +1,7 @@
 //! A witness of our own, for any log of C2SP tlog-witness: a folder, a key, and one call, `POST /add-checkpoint`.
 //!
-//! The folder has `witness.key` (name and secret seed), `witness.db` (logs, and the last tree of each that was cosigned)
-//! and `witness.lock`. All are for their owner alone.
+//! The folder has `witness.key` (name and secret seed), `witness.db` (logs, their keys, and what was cosigned of each) and
+//! `witness.lock`. All are for their owner alone. What it does when a log's hub is replaced is in `witness/logs.rs`.
 //!
 //! What it promises, since logs build on it: the tree that it cosigns is on disk before the cosignature leaves, in one
 //! transaction with the look at the one before it; so neither two requests at once nor a death at any moment makes it
@@ -16,9 +16,9 @@ use std::time::Duration;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::{Method, Request};
-use record::witness::{AddCheckpoint, MAX_REQUEST, SIZE_TYPE, Seen, Witness, WitnessError, log_key};
-use record::{Digest, PublicKey, SecretKey};
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+use record::witness::{AddCheckpoint, MAX_REQUEST, SIZE_TYPE, Witness, WitnessError};
+use record::{PublicKey, SecretKey};
+use rusqlite::{Connection, TransactionBehavior};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use zeroize::Zeroizing;
@@ -28,15 +28,15 @@ use crate::files;
 use crate::web::{self, Answer};
 use crate::{Clock, system_clock};
 
+mod logs;
+
+pub use logs::{Followed, add_log};
+use logs::{StoreFault, connect};
+
 const KEY_HEADER: &str = "comity-witness-key/1";
 const TEXT: &str = "text/plain; charset=utf-8";
 /// How long a caller may take to send its request.
 const BODY: Duration = Duration::from_secs(10);
-const SCHEMA: &str = "
-create table log (origin text primary key, key text not null, size integer not null, root blob not null) strict;
-pragma user_version = 1;
-";
-
 /// A witness, open and alone in its folder. Cheap to clone.
 #[derive(Clone)]
 pub struct WitnessHouse {
@@ -73,49 +73,13 @@ pub fn init(dir: &Path, name: &str) -> Result<(String, PublicKey), HubError> {
     let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
     written.map_err(|source| HubError::File { what: "write", path, source })?;
     drop(files::private(&dir.join("witness.db"), true)?);
-    connect(dir)?.execute_batch(SCHEMA)?;
+    connect(dir)?;
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(|source| HubError::File {
         what: "write",
         path: dir.to_owned(),
         source,
     })?;
     Ok((witness.verifier_key(), witness.key()))
-}
-
-/// Makes the log `origin` known, with its key: hexadecimal, or a verifier key. May be done while the witness is served.
-///
-/// # Errors
-/// When the key is none of that origin, or another is known: a log's key does not change under its name.
-pub fn add_log(dir: &Path, origin: &str, key: &str) -> Result<PublicKey, HubError> {
-    let key = log_key(origin, key).map_err(|e| wrong(dir, e))?;
-    let mut store = connect(dir)?;
-    let tx = store.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let known: Option<String> =
-        tx.query_row("select key from log where origin = ?1", [origin], |row| row.get(0)).optional()?;
-    match known {
-        Some(known) if known != key.to_string() => {
-            return Err(wrong(dir, format!("log `{origin}` is known here with the key {known}")));
-        }
-        Some(_) => {}
-        None => {
-            let empty = record::Tree::new().root();
-            let row = params![origin, key.to_string(), 0i64, empty.as_bytes()];
-            tx.execute("insert into log values (?1, ?2, ?3, ?4)", row)?;
-        }
-    }
-    tx.commit()?;
-    Ok(key)
-}
-
-fn connect(dir: &Path) -> Result<Connection, HubError> {
-    let path = dir.join("witness.db");
-    if !path.exists() {
-        return Err(wrong(dir, "there is no witness here; make one with `comity witness init`"));
-    }
-    let store = Connection::open(path)?;
-    store.busy_timeout(Duration::from_secs(5))?;
-    store.execute_batch("pragma journal_mode = wal; pragma synchronous = full;")?;
-    Ok(store)
 }
 
 fn read_key(path: PathBuf) -> Result<Witness, HubError> {
@@ -234,12 +198,12 @@ async fn answer(inner: Arc<Inner>, request: Request<Incoming>) -> Answer {
 
 enum Fault {
     Refused(WitnessError),
-    Store(String),
+    Store(StoreFault),
 }
 
-impl From<rusqlite::Error> for Fault {
-    fn from(e: rusqlite::Error) -> Self {
-        Fault::Store(e.to_string())
+impl<E: Into<StoreFault>> From<E> for Fault {
+    fn from(e: E) -> Self {
+        Fault::Store(e.into())
     }
 }
 
@@ -249,31 +213,14 @@ impl Inner {
         let request = AddCheckpoint::parse(body).map_err(Fault::Refused)?;
         let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
         let tx = store.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let row = tx
-            .query_row("select key, size, root from log where origin = ?1", [request.origin()], |row| {
-                Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?, row.get::<_, [u8; 32]>(2)?))
-            })
-            .optional()?;
-        let known = match row {
-            None => None,
-            Some((key, size, root)) => {
-                let damaged = |what: &str| Fault::Store(format!("the {what} of `{}`", request.origin()));
-                let key: PublicKey = key.parse().map_err(|_| damaged("key"))?;
-                let size = u64::try_from(size).map_err(|_| damaged("size"))?;
-                Some((key, Seen { size, root: Digest::from_bytes(root) }))
-            }
-        };
         let time = u64::try_from((self.clock)() / 1000).unwrap_or(0);
-        let (key, seen) = known.unzip();
+        let (key, seen) = logs::last(&tx, request.origin())?.unzip();
+        let seen = seen.flatten();
         let advance = self.witness.consider(&request, key.as_ref(), seen, time).map_err(Fault::Refused)?;
         let next = advance.next();
         // The same again changes nothing on disk, so that who repeats a request costs no write.
         if seen != Some(next) {
-            let size = i64::try_from(next.size).map_err(|_| Fault::Store("a size beyond 2^63".to_owned()))?;
-            tx.execute(
-                "update log set size = ?2, root = ?3 where origin = ?1",
-                params![request.origin(), size, next.root.as_bytes()],
-            )?;
+            logs::keep(&tx, request.origin(), next)?;
         }
         wire::point::point("witness decided, not kept", "");
         tx.commit()?;

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use http_body_util::Full;
@@ -24,6 +24,9 @@ use crate::{Hub, Shared, calls};
 
 /// Between two checkpoints for one witness.
 const PACE: Duration = Duration::from_millis(100);
+/// After this long the same checkpoint is cosigned again. Its cosignatures say how old the watermark is, and where a
+/// witness is needed a log in which nobody says anything would else look like one that its hub starves.
+const REFRESH: Duration = Duration::from_secs(30);
 /// How long one call may take.
 const CALL: Duration = Duration::from_secs(10);
 /// Waits after failures: doubled up to the longest.
@@ -129,10 +132,11 @@ impl Asker {
         loop {
             news.mark_unchanged();
             let latest = self.shared.read().latest_signed();
-            let due = latest.filter(|signed| signed.checkpoint().size() > self.asking.cosigned);
-            let Some(signed) = due else {
-                if news.changed().await.is_err() {
-                    return;
+            let left = latest.as_ref().map(|signed| self.asking.due_in(signed, Instant::now()));
+            let Some(signed) = latest.filter(|_| left == Some(Duration::ZERO)) else {
+                tokio::select! {
+                    changed = news.changed() => if changed.is_err() { return },
+                    () = tokio::time::sleep(left.unwrap_or(REFRESH)) => {}
                 }
                 continue;
             };
@@ -205,12 +209,24 @@ struct Asking {
     known: u64,
     /// the largest size for which its line was taken in this run
     cosigned: u64,
+    /// when it was
+    at: Option<Instant>,
     corrections: u32,
 }
 
 impl Asking {
     fn new(witness: OutsideWitness) -> Self {
-        Self { witness, known: 0, cosigned: 0, corrections: 0 }
+        Self { witness, known: 0, cosigned: 0, at: None, corrections: 0 }
+    }
+
+    /// How long until it is to be asked about this checkpoint: at once for a larger one, after a while for the same.
+    fn due_in(&self, signed: &SignedCheckpoint, now: Instant) -> Duration {
+        match self.at {
+            Some(at) if signed.checkpoint().size() <= self.cosigned => {
+                REFRESH.saturating_sub(now.saturating_duration_since(at))
+            }
+            _ => Duration::ZERO,
+        }
     }
 
     /// The request; `None` if the witness knows a larger tree than this checkpoint's.
@@ -225,7 +241,7 @@ impl Asking {
             self.corrections = 0;
             return match cosignature_in(text, signed, &self.witness.name, &self.witness.key) {
                 Ok(cosignature) => {
-                    (self.known, self.cosigned) = (size, size);
+                    (self.known, self.cosigned, self.at) = (size, size, Some(Instant::now()));
                     Heard::Cosigned(cosignature.to_line())
                 }
                 Err(e) => Heard::No(e.to_string()),
@@ -294,6 +310,27 @@ mod tests {
         let line = line(&body, Some(seen));
         assert_eq!(asking.hear(&signed, 200, "", line.as_bytes()), Heard::Cosigned(line.clone()));
         assert_eq!((asking.known, asking.cosigned), (9, 9));
+    }
+
+    #[test]
+    fn a_log_that_stands_still_is_cosigned_again_every_half_minute_and_one_that_grew_at_once() {
+        let (tree, signed) = log(9);
+        let mut asking = asking();
+        let now = Instant::now();
+        assert_eq!(asking.due_in(&signed, now), Duration::ZERO, "never cosigned");
+        let first = line(&asking.body(&signed, &tree).unwrap(), None);
+        assert!(matches!(asking.hear(&signed, 200, "", first.as_bytes()), Heard::Cosigned(_)));
+        let at = asking.at.unwrap();
+        assert_eq!(asking.due_in(&signed, at), REFRESH);
+        assert_eq!(asking.due_in(&signed, at + Duration::from_secs(29)), Duration::from_secs(1));
+        assert_eq!(asking.due_in(&log(10).1, at), Duration::ZERO, "it grew");
+        assert_eq!(asking.due_in(&signed, at + REFRESH), Duration::ZERO);
+        // The witness has that very tree already: the request goes on from it with an empty proof, and is cosigned.
+        let body = asking.body(&signed, &tree).unwrap();
+        assert!(body.starts_with("old 9\n\n"));
+        let again = line(&body, Some(Seen { size: 9, root: tree.root() }));
+        assert!(matches!(asking.hear(&signed, 200, "", again.as_bytes()), Heard::Cosigned(_)));
+        assert!(asking.at.unwrap() >= at);
     }
 
     #[test]

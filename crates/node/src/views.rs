@@ -131,13 +131,17 @@ impl Node {
             .member
             .cosigned
             .map(|c| json!({ "term": c.term, "size": c.size, "root": c.root.to_string() }));
+        let members = self.agreed().members.len();
+        // Organisations count: two seats of one operator once, and witnesses beside the members.
+        let organisations =
+            self.member.log.roster().electorate().map_or(members, |e| e.organisations() as usize);
         let mut data = json!({
             "member": self.me(), "federation": self.charter.federation, "charter": self.charter_digest.to_string(),
             "in_force": self.state.in_force(), "unsigned": unsigned, "size": self.size(), "watermark": self.watermark(),
             "root": self.member.log.tree().root().to_string(), "cosigned": cosigned,
             "watermark_age_ms": age, "state": digest.to_string(), "stopped": self.stopped, "halted": self.member.halted,
             "paused": self.paused, "evidence": evidence,
-            "quorum": self.member.log.roster().quorum(), "members": self.agreed().members.len(),
+            "quorum": self.member.log.roster().quorum(), "members": members, "organisations": organisations,
             "attested": self.state.attested().map(|(size, root)| json!({ "size": size, "root": root.to_string() })),
             "unverified_below": self.attesting.unverified_below(),
             "hub": self.hub().ok().map(|(address, _)| address), "standing": self.standing(), "proxy": self.config.proxy.as_ref().map(ToString::to_string),
@@ -159,7 +163,7 @@ impl Node {
             self.watermark(),
             age / 1000,
             self.member.log.roster().quorum(),
-            self.agreed().members.len(),
+            organisations,
             digest,
         );
         if let (Some(hub), Some(proxy)) = (&self.config.hub, &self.config.proxy) {

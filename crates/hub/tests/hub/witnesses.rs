@@ -270,7 +270,7 @@ async fn house(dir: &Path) -> (String, PublicKey, watch::Sender<bool>, JoinHandl
 
 fn made(dir: &Path) {
     init(dir, NAME).unwrap();
-    add_log(dir, ORIGIN, &key(1).public().to_string()).unwrap();
+    add_log(dir, ORIGIN, &key(1).public().to_string(), None).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
@@ -370,10 +370,10 @@ fn a_witnesss_files_are_its_owners_alone_and_are_made_once() {
     assert!(matches!(init(&dir, NAME), Err(HubError::Witness { .. })));
     assert_eq!(std::fs::read(dir.join("witness.key")).unwrap(), before);
     // A log's key stays.
-    add_log(&dir, ORIGIN, &key(1).public().to_string()).unwrap();
-    assert!(add_log(&dir, ORIGIN, &key(2).public().to_string()).is_err());
-    assert!(add_log(&dir, "a b", &key(2).public().to_string()).is_err());
-    assert!(add_log(&dir, "other", "nonsense").is_err());
+    add_log(&dir, ORIGIN, &key(1).public().to_string(), None).unwrap();
+    assert!(add_log(&dir, ORIGIN, &key(2).public().to_string(), None).is_err());
+    assert!(add_log(&dir, "a b", &key(2).public().to_string(), None).is_err());
+    assert!(add_log(&dir, "other", "nonsense", None).is_err());
     std::fs::set_permissions(dir.join("witness.key"), std::fs::Permissions::from_mode(0o644)).unwrap();
     assert!(WitnessHouse::open(&dir).is_err());
     assert!(WitnessHouse::open(&dir.join("none")).is_err());
