@@ -37,6 +37,10 @@ struct Sum {
     with_liars: u64,
     forks_seen: u64,
     for_people: u64,
+    torn: u64,
+    withheld: u64,
+    held_back: u64,
+    overdue: u64,
     longest: i64,
     broken: Vec<Outcome>,
 }
@@ -54,6 +58,10 @@ impl Sum {
         self.with_liars += u64::from(outcome.liars > 0);
         self.forks_seen += outcome.forks_seen;
         self.for_people += u64::from(outcome.for_people);
+        self.torn += outcome.torn;
+        self.withheld += u64::from(outcome.withheld > 0);
+        self.held_back += u64::from(outcome.held_back > 0);
+        self.overdue += u64::from(outcome.overdue > 0);
         self.longest = self.longest.max(outcome.settled);
         if !outcome.faults.is_empty() {
             self.broken.push(outcome);
@@ -72,6 +80,10 @@ impl Sum {
         self.with_liars += other.with_liars;
         self.forks_seen += other.forks_seen;
         self.for_people += other.for_people;
+        self.torn += other.torn;
+        self.withheld += other.withheld;
+        self.held_back += other.held_back;
+        self.overdue += other.overdue;
         self.longest = self.longest.max(other.longest);
         self.broken.append(&mut other.broken);
         self
@@ -123,6 +135,10 @@ fn main() {
         sum.with_liars,
         sum.forks_seen,
         sum.longest / 1000
+    );
+    println!(
+        "{} groups of writes torn; in {} seeds a statement is withheld to the end, in {} members stop cosigning for one, in {} that was looked at beyond the bound",
+        sum.torn, sum.withheld, sum.held_back, sum.overdue
     );
     println!("{} seeds broke a claim", broken.len());
     std::process::exit(i32::from(!broken.is_empty()));

@@ -164,7 +164,8 @@ impl Federation {
         Federation::agreed().prepared()
     }
 
-    fn prepared(self) -> Federation {
+    /// With the dictionary and nine datasets.
+    pub fn prepared(self) -> Federation {
         let mut f = self;
         valid(f.register(dictionary()));
         for member in MEMBERS {

@@ -5,6 +5,7 @@
 mod agreement;
 mod attest;
 mod changed;
+mod changing;
 mod documents;
 mod federation;
 mod golden;

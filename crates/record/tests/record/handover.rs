@@ -1,6 +1,7 @@
 //! The hand-over from one hub to the next, checked state by state: which rule for the base of the next term is safe.
 //! Four members, of whom one may lie, and a quorum of three. `examples/handover_model.rs` checks larger worlds.
 
+mod exhaustive;
 mod model;
 
 use stateright::{Checker, Model};

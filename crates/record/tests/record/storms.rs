@@ -1,6 +1,12 @@
 //! The record in storms: see [`crate::sim`]. The seeds here are few; `examples/storms.rs` runs as many as there is time
 //! for.
 
+use std::rc::Rc;
+
+use record::Digest;
+
+use crate::sim::journal::{frame, read, torn};
+use crate::sim::shelf::Write;
 use crate::sim::{Outcome, Sabotage, run};
 
 fn holds(seed: u64) -> Outcome {
@@ -28,6 +34,10 @@ fn nothing_in_force_is_undone_in_three_hundred_storms() {
     assert!(with(&|o| o.handovers) > 100 && with(&|o| o.crashes) > 300 && with(&|o| o.restores) > 30);
     assert!(with(&|o| u64::from(o.forked)) > 30 && with(&|o| o.liars.min(1)) > 30);
     assert!(with(&|o| u64::from(o.for_people)) < 30, "few hand-overs wait for people");
+    assert!(with(&|o| o.torn) > 20, "groups were torn, and nothing of them counted");
+    // Several in a hundred end with something withheld that everyone must see.
+    assert!(with(&|o| o.withheld.min(1)) > 9 && with(&|o| o.held_back.min(1)) > 9);
+    assert!(with(&|o| o.overdue.min(1)) > 9, "members that may not cosign were looked at while they may not");
 }
 
 #[test]
@@ -88,6 +98,30 @@ fn a_member_restored_on_the_other_side_of_a_fork_waits_for_people() {
 }
 
 #[test]
+fn a_group_of_writes_of_which_any_part_is_missing_counts_for_nothing() {
+    let id = Digest::of(b"a statement");
+    let group = [
+        Write::Cut(3),
+        Write::Entries(3, vec![b"one".to_vec(), Vec::new()], "note".into()),
+        Write::Note("cosigned".into(), String::new()),
+        Write::Queue(id, Rc::from(b"bytes".as_slice())),
+        Write::Dequeue(id),
+    ];
+    let whole = frame(&group);
+    assert_eq!(frame(&read(&whole)), whole);
+    for cut in 0..whole.len() {
+        assert!(read(&whole[..cut]).is_empty(), "the first {cut} bytes");
+        let mut late = whole.clone();
+        late[..=cut].fill(0);
+        assert!(late == whole || read(&late).is_empty(), "all but the first {cut} bytes");
+    }
+    for n in 0..100 {
+        let group = [Write::Note(format!("{n}"), "text".into())];
+        assert!(read(&torn(frame(&group))).is_empty(), "{n}");
+    }
+}
+
+#[test]
 fn a_disk_that_forgets_what_was_cosigned_is_found() {
     assert!(is_found(Sabotage::ForgetsCosigned));
 }
@@ -135,4 +169,9 @@ fn receipts_before_the_disk_has_them_are_found() {
 #[test]
 fn stamps_that_go_back_are_found() {
     assert!(is_found(Sabotage::StampsBack));
+}
+
+#[test]
+fn cosigning_past_what_is_withheld_is_found() {
+    assert!(is_found(Sabotage::CosignsOverdue));
 }

@@ -73,6 +73,8 @@ pub struct Actor {
     pub facts: Vec<Fact>,
     /// Statements that are withheld, as it sees.
     pub overdue: BTreeSet<Digest>,
+    /// How often it did not cosign because something is withheld.
+    pub held_back: u64,
     /// Refusals by what was refused, for the trace.
     pub refusals: u64,
     pub loud: bool,
@@ -108,7 +110,6 @@ type Step = Result<(), Down>;
 impl Actor {
     pub fn new(index: usize, charter: Digest, sabotage: Option<Sabotage>) -> Actor {
         let mut disk = Disk::default();
-        disk.flaws.torn = sabotage == Some(Sabotage::TornGroups);
         disk.flaws.forgets_cosigned = sabotage == Some(Sabotage::ForgetsCosigned);
         let id = member_id(index);
         Actor {
@@ -119,6 +120,7 @@ impl Actor {
             agenda: Vec::new(),
             facts: Vec::new(),
             overdue: BTreeSet::new(),
+            held_back: 0,
             refusals: 0,
             loud: false,
             forks_seen: 0,
@@ -167,6 +169,7 @@ impl Actor {
     /// # Errors
     /// When that is damaged.
     pub fn wake(&mut self, now: i64) -> Result<(), Refused> {
+        self.disk.recover();
         let kept = &self.disk.kept;
         let machine = Member::wake(&self.id, self.charter, &kept.leaves, &kept.notes)?;
         self.hub = machine.log.roster().term.saturating_sub(1) as usize;
@@ -490,7 +493,11 @@ impl Actor {
         let Ok(checkpoint) = SignedCheckpoint::parse(note) else { return Ok(None) };
         let size = checkpoint.checkpoint().size();
         let machine = self.member();
-        if size > machine.log.size() || !self.overdue.is_empty() {
+        if size > machine.log.size() {
+            return Ok(None);
+        }
+        if !self.overdue.is_empty() && !self.has(Sabotage::CosignsOverdue) {
+            self.held_back += 1;
             return Ok(None);
         }
         let roster = machine.log.roster();
@@ -768,6 +775,11 @@ impl Actor {
 }
 
 impl Actor {
+    /// Whether a statement is in its copy of the record.
+    pub fn has_recorded(&self, id: &Digest) -> bool {
+        self.recorded.contains(id)
+    }
+
     /// Whether it sees a statement in its copy of the record, or sees that it is left out.
     pub fn sees(&self, id: &Digest) -> bool {
         self.recorded.contains(id) || self.overdue.contains(id)

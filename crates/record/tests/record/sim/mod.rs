@@ -7,11 +7,13 @@
 
 pub mod charter;
 pub mod hub;
+pub mod journal;
 pub mod member;
 pub mod network;
 pub mod shelf;
 pub mod storm;
 pub mod watch;
+pub mod withheld;
 pub mod witness;
 pub mod world;
 
@@ -30,8 +32,6 @@ pub enum Sabotage {
     OldEraIgnored,
     /// A copy that is an old one does not ask the others.
     RestoredDoesNotAsk,
-    /// A crash leaves the beginning of a group of writes on the disk.
-    TornGroups,
     /// Members do not tell each other what is to be in the record.
     NoExchange,
     /// What a new term cuts off is not handed in again.
@@ -42,6 +42,8 @@ pub enum Sabotage {
     ReceiptFirst,
     /// The hub's stamps follow its clock back.
     StampsBack,
+    /// Members go on cosigning past what is withheld.
+    CosignsOverdue,
 }
 
 impl Sabotage {
@@ -51,12 +53,12 @@ impl Sabotage {
         Sabotage::NoFence,
         Sabotage::OldEraIgnored,
         Sabotage::RestoredDoesNotAsk,
-        Sabotage::TornGroups,
         Sabotage::NoExchange,
         Sabotage::DropsCut,
         Sabotage::SendsBeforeFlush,
         Sabotage::ReceiptFirst,
         Sabotage::StampsBack,
+        Sabotage::CosignsOverdue,
     ];
 
     pub fn named(name: &str) -> Option<Sabotage> {

@@ -5,6 +5,8 @@ use std::rc::Rc;
 
 use record::{Digest, Shelf};
 
+use super::journal;
+
 /// What goes wrong at one of the points that a process passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trouble {
@@ -14,7 +16,7 @@ pub enum Trouble {
     Failed,
     /// The disk says no, and all was written.
     FailedButWritten,
-    /// The process dies within the write of a group, of which the disk has the beginning alone.
+    /// The process dies within the write of a group, of which the disk has a part.
     Short,
     /// No space, until somebody makes some.
     Full,
@@ -33,9 +35,12 @@ pub struct Kept {
     pub notes: BTreeMap<String, String>,
     /// Statements that are to be in the record and are not yet.
     pub outbox: BTreeMap<Digest, Rc<[u8]>>,
+    /// The last group as it was written, when nobody has seen yet whether it is whole.
+    tail: Vec<u8>,
 }
 
-enum Write {
+/// A write of a group.
+pub enum Write {
     Entries(u64, Vec<Vec<u8>>, String),
     Cut(u64),
     Note(String, String),
@@ -65,8 +70,6 @@ impl Kept {
 /// What a disk does wrong by design, in tests that want to see it found.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Flaws {
-    /// Groups of which a crash leaves the beginning.
-    pub torn: bool,
     /// Says that what was cosigned is kept, and keeps it at the end of the day.
     pub forgets_cosigned: bool,
 }
@@ -80,6 +83,8 @@ pub struct Disk {
     fuse: Option<(u32, Trouble)>,
     pub full: bool,
     pub flaws: Flaws,
+    /// How many groups were found torn.
+    pub torn: u64,
 }
 
 impl Disk {
@@ -122,13 +127,36 @@ impl Disk {
                 self.full = true;
                 return Err(Down(Trouble::Full));
             }
+            Err(Down(Trouble::Short)) => {
+                self.group.push(write);
+                self.tear();
+                return Err(Down(Trouble::Short));
+            }
             Err(down) => return Err(down),
         }
         Ok(())
     }
 
-    fn take_group(&mut self, most: usize) {
-        for write in self.group.drain(..).take(most) {
+    fn take_group(&mut self) {
+        for write in self.group.drain(..) {
+            self.kept.apply(write);
+        }
+    }
+
+    /// The process dies within the write of the group.
+    fn tear(&mut self) {
+        self.kept.tail = journal::torn(journal::frame(&self.group));
+    }
+
+    /// The disk is read again: the last group counts as a whole or not at all.
+    pub fn recover(&mut self) {
+        let tail = std::mem::take(&mut self.kept.tail);
+        if tail.is_empty() {
+            return;
+        }
+        let whole = journal::read(&tail);
+        self.torn += u64::from(whole.is_empty());
+        for write in whole {
             self.kept.apply(write);
         }
     }
@@ -143,13 +171,13 @@ impl Disk {
         }
         match self.point() {
             Ok(()) => {
-                self.take_group(usize::MAX);
+                self.take_group();
                 Ok(())
             }
             Err(down) => {
                 match down.0 {
-                    Trouble::FailedButWritten => self.take_group(usize::MAX),
-                    Trouble::Short if self.flaws.torn => self.take_group(1),
+                    Trouble::FailedButWritten => self.kept.tail = journal::frame(&self.group),
+                    Trouble::Short => self.tear(),
                     Trouble::Full => self.full = true,
                     _ => {}
                 }

@@ -95,6 +95,24 @@ impl Storm {
         storm
     }
 
+    /// Of the storms with one honest hub some get one that withholds what a member says. Drawn from another stream, so
+    /// that every other storm stays what it was.
+    pub fn withhold_more(&mut self, seed: u64) {
+        let mut rng = fastrand::Rng::with_seed(seed ^ 0x7769_7468_686f_6c64);
+        let drawn = rng.bool();
+        if self.hubs > 1 || self.lies.any() || !self.liars.is_empty() || !drawn {
+            return;
+        }
+        let says = |(time, fault): &(i64, Fault)| match fault {
+            Fault::Wish(by, Wish::Say(_)) if *time < self.length - 15_000 => Some(*by),
+            _ => None,
+        };
+        let early: Vec<usize> = self.faults.iter().filter_map(says).collect();
+        if !early.is_empty() {
+            self.lies.withholds = Some(early[rng.usize(0..early.len())]);
+        }
+    }
+
     fn at(&mut self, rng: &mut fastrand::Rng, fault: Fault) {
         self.faults.push((rng.i64(1000..self.length), fault));
     }

@@ -6,6 +6,7 @@ use record::{Digest, Log, Member, PublicKey, SignedCheckpoint};
 
 use super::hub::Hub;
 use super::member::{Actor, Fact};
+use super::withheld::Withheld;
 
 /// A statement that an honest member took on.
 struct Said {
@@ -38,6 +39,8 @@ pub struct Watch {
     receipts: BTreeMap<(usize, u64), Digest>,
     /// What was in force at a member.
     watermarks: BTreeMap<usize, u64>,
+    /// What members were told that others hold.
+    pub withheld: Withheld,
 }
 
 impl Watch {
@@ -58,6 +61,7 @@ impl Watch {
                 Fact::Cosigned { size, term } => self.cosigned(actor, machine, *size, *term, liars),
             }
         }
+        self.look_for_withheld(actor, machine, facts, now);
         let watermark = machine.watermark();
         if watermark > machine.log.size() {
             self.fault(format!("{} has cut off what was in force", actor.id));
@@ -67,6 +71,19 @@ impl Watch {
         }
         if let Some(why) = &machine.halted {
             self.fault(format!("{} has halted: {why}", actor.id));
+        }
+    }
+
+    /// Nobody cosigns past what it was told is withheld.
+    fn look_for_withheld(&mut self, actor: &Actor, machine: &Member, facts: &[Fact], now: i64) {
+        let given_up: BTreeSet<Digest> =
+            facts.iter().filter_map(|f| if let Fact::GivenUp(id) = f { Some(*id) } else { None }).collect();
+        self.withheld.settled(actor.index, |id| given_up.contains(id) || actor.has_recorded(id));
+        let Some(id) = self.withheld.overdue(actor.index, machine, now) else { return };
+        self.withheld.looked += 1;
+        if facts.iter().any(|fact| matches!(fact, Fact::Cosigned { .. })) {
+            let what = id.short();
+            self.fault(format!("{} cosigned while more than f hold {what}, which is withheld", actor.id));
         }
     }
 

@@ -43,6 +43,14 @@ pub struct Outcome {
     pub for_people: bool,
     /// How long after the storm all was settled, milliseconds.
     pub settled: i64,
+    /// Groups of writes that were found torn.
+    pub torn: u64,
+    /// Statements that a hub left out to the end, of which each honest member must see that.
+    pub withheld: u64,
+    /// How often a member did not cosign because something was withheld.
+    pub held_back: u64,
+    /// Steps at which a member knew that something is withheld for longer than the bound.
+    pub overdue: u64,
 }
 
 struct World {
@@ -72,7 +80,8 @@ struct World {
 /// Runs a seed.
 pub fn run(seed: u64, sabotage: Option<Sabotage>, loud: bool) -> Outcome {
     let mut rng = fastrand::Rng::with_seed(seed);
-    let storm = Storm::of(&mut rng);
+    let mut storm = Storm::of(&mut rng);
+    storm.withhold_more(seed);
     let mut world = World::new(storm, rng, sabotage, loud);
     world.outcome.seed = seed;
     world.run();
@@ -246,6 +255,7 @@ impl World {
             self.trace(format_args!("m{index} falls: {trouble:?}"));
             self.outcome.crashes += 1;
             self.watch.given_up(&self.actors[index].facts);
+            self.watch.withheld.anew(index, self.now);
             self.actors[index].fall();
             self.wake_later(Party::Member(index), trouble);
         }
@@ -269,6 +279,7 @@ impl World {
             }
             Party::Member(index) if self.actors[index].machine.is_none() => {
                 self.actors[index].disk.full = false;
+                self.watch.withheld.anew(index, self.now);
                 if let Err(why) = self.actors[index].wake(now) {
                     self.watch.faults.push(format!("m{index} cannot wake: {why}"));
                 }
@@ -288,7 +299,10 @@ impl World {
     fn deliver(&mut self, from: Party, to: Party, message: &Message) {
         match to {
             Party::Member(index) if self.storm.liars.contains(&index) => {}
-            Party::Member(index) => self.act(index, |actor, now, out| actor.take(from, message, now, out)),
+            Party::Member(index) => {
+                self.tell_watch(index, from, message);
+                self.act(index, |actor, now, out| actor.take(from, message, now, out));
+            }
             Party::Hub(index) => self.deliver_hub(index, from, message),
             Party::Witness(index) => {
                 let (now, Party::Hub(hub)) = (self.clock(to), from) else { return };
@@ -297,6 +311,16 @@ impl World {
                     self.send(to, from, answer);
                 }
             }
+        }
+    }
+
+    /// A word that reaches a member is one that it knows from then on.
+    fn tell_watch(&mut self, index: usize, from: Party, message: &Message) {
+        let (Message::Word(word), Party::Member(peer)) = (message, from) else { return };
+        let actor = &self.actors[index];
+        let Some(machine) = &actor.machine else { return };
+        for (id, bytes) in word.held.iter().filter(|(id, _)| !actor.has_recorded(id)) {
+            self.watch.withheld.told(index, machine, &member_id(peer), (*id, bytes), self.now);
         }
     }
 
@@ -387,7 +411,10 @@ impl World {
             Fault::Trouble(Party::Hub(i), points, trouble) => self.hubs[i].fuse = Some((points / 3, trouble)),
             Fault::Trouble(Party::Member(i), points, trouble) => self.actors[i].disk.arm(points, trouble),
             Fault::Trouble(Party::Witness(_), ..) => {}
-            Fault::Clock(party, off) => self.clocks.push((party, off)),
+            Fault::Clock(party, off) => {
+                self.clocks.push((party, off));
+                self.clock_was_set(party);
+            }
             Fault::Parted(side, length) => {
                 let parties =
                     (0..self.actors.len()).map(Party::Member).chain((0..self.hubs.len()).map(Party::Hub));
@@ -413,6 +440,12 @@ impl World {
             }
             Fault::Decide(hub) => self.decided = hub,
             Fault::Calm => self.calm(),
+        }
+    }
+
+    fn clock_was_set(&mut self, party: Party) {
+        if let Party::Member(index) = party {
+            self.watch.withheld.anew(index, self.now);
         }
     }
 
@@ -447,6 +480,7 @@ impl World {
         }
         self.outcome.restores += 1;
         self.watch.restored(&self.actors[index]);
+        self.watch.withheld.anew(index, self.now);
         let now = self.clock(Party::Member(index));
         self.actors[index].disk.full = false;
         self.actors[index].restore(copy, now);
@@ -458,6 +492,7 @@ impl World {
         self.calm_at = Some(self.now);
         self.network.calm = true;
         self.clocks.clear();
+        (0..self.actors.len()).for_each(|index| self.clock_was_set(Party::Member(index)));
         for index in 0..self.actors.len() {
             self.actors[index].disk.arm(u32::MAX, Trouble::Crash);
             self.actors[index].disk.full = false;
@@ -564,6 +599,9 @@ impl World {
         self.outcome.lied = self.storm.lies.any();
         self.outcome.liars = self.storm.liars.len() as u64;
         self.outcome.forks_seen = self.actors.iter().map(|a| a.forks_seen).sum();
+        self.outcome.torn = self.actors.iter().map(|a| a.disk.torn).sum();
+        self.outcome.held_back = self.actors.iter().map(|a| a.held_back).sum();
+        self.outcome.overdue = self.watch.withheld.looked;
         self.outcome.settled = self.calm_at.map_or(0, |t| self.now - t);
     }
 
@@ -572,6 +610,7 @@ impl World {
         let since = self.calm_at.unwrap_or(0);
         let waiting = self.watch.waiting(since).filter(|(id, by)| !self.actors[*by].is_void(id));
         let waiting: Vec<_> = waiting.map(|(id, by)| (*id, by)).collect();
+        self.outcome.withheld = waiting.len() as u64;
         let mut blind = Vec::new();
         for actor in self.honest() {
             for (id, by) in &waiting {
