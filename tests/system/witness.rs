@@ -2,7 +2,7 @@
 //! five organisations four; the public at the hub; receipts; and another hub that takes over. And one of three members
 //! whose cosignatures are post-quantum too.
 
-use crate::command::{BINARY, Process, address, at, comity, scratch, until};
+use crate::command::{Process, address, at, binary, comity, scratch, until};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -165,7 +165,7 @@ impl Dying {
     }
 
     fn child(args: &[String], points: &PathBuf) -> Child {
-        let mut command = Command::new(BINARY);
+        let mut command = Command::new(binary());
         command.args(args).env("COMITY_DIE_ONCE", points).stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(Stdio::null()).spawn().unwrap()
     }

@@ -535,8 +535,8 @@ fn two_seats_of_one_operator_attest_once() {
     let held =
         (0_u64..).zip(&living.f.entries).filter(|(_, e)| e.signed.statement().r#type == StateAttest::TYPE);
     let first: Vec<u64> = held.map(|(index, _)| index).take(5).collect();
-    let proof =
-        Proof::new(living.log.entries(), living.log.tree(), living.note.as_ref().unwrap(), 0, &first).unwrap();
+    let proof = Proof::new(living.log.entries(), living.log.tree(), living.note.as_ref().unwrap(), 0, &first)
+        .unwrap();
     let fault = charter::proof::attested(&proof, living.pin()).err().unwrap().to_string();
     assert!(
         fault.contains("3 members of as many organisations attest the state, expected at least 5"),

@@ -183,7 +183,7 @@ fn a_sign_off_goes_from_member_to_member_and_to_who_cannot_be_asked() {
     // `be` has no endpoint: it is handed what it looks at others with, and hands on what it has.
     house.watch("be", "pl");
     house.watch("be", "nl");
-    assert_eq!(house.node("nl").peer_signoffs().unwrap(), [said.clone()]);
+    assert_eq!(house.node("nl").peer_signoffs().unwrap(), std::slice::from_ref(&said));
     // Nobody says it for another, and no other statement comes this way.
     let now = house.now;
     let mut body: record::SignOff =

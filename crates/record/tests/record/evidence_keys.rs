@@ -8,8 +8,8 @@ use record::roster::{OPEN, PROPOSE};
 use record::term::{Opening, SIGN_OFF, SignOff};
 use record::tree::leaf_hash;
 use record::{
-    Checkpoint, Claim, Cosignature, Digest, Entry, EntryBytes, Evidence, Guilt, HubInfo, Receipt, Roster, SecretKey,
-    SignedCheckpoint, Tree,
+    Checkpoint, Claim, Cosignature, Digest, Entry, EntryBytes, Evidence, Guilt, HubInfo, Receipt, Roster,
+    SecretKey, SignedCheckpoint, Tree,
 };
 
 use crate::changes::{FOUR, rotate, world};
