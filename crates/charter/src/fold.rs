@@ -879,12 +879,12 @@ impl State {
         if Digest::of(&bytes) != report.file {
             return void("evidence does not match its digest");
         }
-        // Judged by the charter and the changes in the file itself; that the key is one of this record, by the record.
+        // Judged by the charter and the changes in the file itself; whose key it is and how many may lie, by the record.
         let judged =
             Evidence::read(&bytes).and_then(|e| e.verify(self.charter_digest).map(|guilt| (e, guilt)));
         let (evidence, guilt) = judged.map_err(|_| "the evidence convicts nobody")?;
-        if !guilt.stands_in(&self.roster) {
-            return void("the evidence is about a key that this record does not name");
+        if !evidence.stands_in(&guilt, &self.roster) {
+            return void("the evidence does not hold by this record's keys and members");
         }
         let (who, term) = (guilt.who, guilt.term);
         let same = |r: &&Report| r.convicts.as_ref().is_some_and(|c| (&c.who, c.term) == (&who, term));

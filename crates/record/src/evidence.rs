@@ -286,6 +286,17 @@ impl Evidence {
         self
     }
 
+    /// Whether what it proved against the charter and the changes that it brings ([`verify`](Self::verify)) also holds by
+    /// this record: the key is one that the record names ([`Guilt::stands_in`]), and where members' clocks convict, they
+    /// are of more organisations than may lie as the record counts them. A file that leaves out who joined counts fewer.
+    pub fn stands_in(&self, guilt: &Guilt, roster: &Roster) -> bool {
+        let Claim::Overdue { checkpoint, receipt } = &self.claim else { return guilt.stands_in(roster) };
+        let late = |note: SignedCheckpoint| {
+            late_cosigners(&note, receipt, roster).len() > faults(roster, note.checkpoint().size())
+        };
+        guilt.stands_in(roster) && SignedCheckpoint::parse(checkpoint).is_ok_and(late)
+    }
+
     /// The same as short as it still convicts: without cosignatures, but where these are what convicts. It then names no
     /// accomplices.
     pub fn short(mut self) -> Self {

@@ -141,7 +141,7 @@ fn a_hub_that_took_over_in_the_file_alone_is_not_the_records() {
     changes.push(Changed { entry: text(&Entry::new(f.time, opening)), index: f.state.size });
     let evidence = fork_by("one", &key("elsewhere", "key")).with(changes);
     assert_eq!(evidence.verify(Some(charter().digest().unwrap())).unwrap().term, 2);
-    let why = "the evidence is about a key that this record does not name";
+    let why = "the evidence does not hold by this record's keys and members";
     void(say(&mut f, "it", &report(&evidence)), why);
 }
 

@@ -8,7 +8,8 @@
 //! # Who can lie
 //!
 //! A file that comes from a member is a stranger's: it is verified against the charter that this node joined with, and
-//! its key must be one that the record here names. What does not hold convicts nobody, is kept against who gave it, and
+//! its key must be one that the record here names, and where members' clocks convict, of more organisations than may lie
+//! by the record's own count. What does not hold convicts nobody, is kept against who gave it, and
 //! is not looked at again; whoever gave many such is not listened to until the next start. Of true proofs the store
 //! keeps a few against each party in each term, and takes a few from each member.
 
@@ -143,11 +144,13 @@ impl Node {
         if let Err(why) = self.listens(from, &file) {
             return Ok(Err(why));
         }
-        let guilt = match Evidence::read(bytes).and_then(|e| e.verify(Some(self.charter_digest))) {
-            Ok(guilt) if guilt.stands_in(self.member.log.roster()) => guilt,
+        let judged =
+            Evidence::read(bytes).and_then(|e| e.verify(Some(self.charter_digest)).map(|guilt| (e, guilt)));
+        let guilt = match judged {
+            Ok((evidence, guilt)) if evidence.stands_in(&guilt, self.member.log.roster()) => guilt,
             // It may be of a change that is not mirrored here yet.
             Ok(_) => {
-                let why = "it is about a key that the record here does not name".to_owned();
+                let why = "it does not hold by the keys and members that the record here names".to_owned();
                 self.of_no_use(from, file, Some(self.size()));
                 return Ok(Err(why));
             }

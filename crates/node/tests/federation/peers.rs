@@ -284,7 +284,7 @@ fn a_would_be_hub_that_never_took_over_stops_nobody_in_the_term_of_the_one_that_
         let now = house.now;
         let it = house.nodes.get_mut("it").unwrap();
         let why = it.take_proof("pl", &file, now).unwrap().unwrap_err();
-        assert!(why.contains("does not name") || why.contains("of no use"), "{why}");
+        assert!(why.contains("does not hold by") || why.contains("of no use"), "{why}");
         assert!(matters(&mut house, "it").is_empty() && refusal(&mut house, "it").is_none());
         if term == 1 {
             house.pass_on_with(&second);

@@ -56,7 +56,7 @@ fn document(world: &World, id: &str, doc: &Value) -> (Value, record::Signature) 
     (doc.clone(), by)
 }
 
-fn join(world: &World, id: &str) -> Change {
+pub fn join(world: &World, id: &str) -> Change {
     let (member, consent) = document(world, id, &member(id));
     Change::Join { member, consent }
 }
@@ -80,7 +80,7 @@ pub fn rotate(
 }
 
 /// The change, proposed by the first and accepted by the others named.
-fn decide(world: &mut World, change_: &Change, by: &[&str]) -> Digest {
+pub fn decide(world: &mut World, change_: &Change, by: &[&str]) -> Digest {
     let proposal = change(by[0], change_);
     let id = proposal.id();
     world.say(proposal);

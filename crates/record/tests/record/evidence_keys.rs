@@ -12,7 +12,7 @@ use record::{
     SecretKey, SignedCheckpoint, Tree,
 };
 
-use crate::changes::{FOUR, rotate, world};
+use crate::changes::{FOUR, decide, join, rotate, world};
 use crate::federation::{HUB, World, key, public, signed, vote};
 
 /// The charter as it stands in the first entry.
@@ -228,4 +228,32 @@ fn as_short_as_it_convicts_a_file_has_no_cosignature_that_convicts_nobody() {
     let (long, guilt) = (whole.verify(None).unwrap(), short.verify(None).unwrap());
     assert_eq!((&guilt.who, guilt.term, &guilt.what), (&long.who, long.term, &long.what));
     assert_eq!((long.accomplices.len(), guilt.accomplices.len()), (1, 0));
+}
+
+/// Four began, seven there are; of these two may lie, and two do. By their clocks alone an honest hub's log had not grown.
+#[test]
+fn a_file_that_leaves_out_who_joined_convicts_no_honest_hub_by_the_record() {
+    let mut world = world();
+    for (id, by) in [("no", &FOUR[..3]), ("pl", &FOUR[..]), ("nl", &FOUR[..])] {
+        let change = join(&world, id);
+        decide(&mut world, &change, by);
+    }
+    let roster = world.log.roster().clone();
+    assert_eq!((roster.members.len(), roster.f), (7, 2));
+    let mut old = world.checkpoint();
+    let said = vote("it", "aspirin");
+    let (size, by) = (world.log.size(), world.clock + 1000);
+    let receipt = Receipt::sign(said.id(), size, "comity/stroke", by, &key(HUB, "key")).unwrap();
+    world.say(said);
+    let late = (receipt.promised_by / 1000) as u64 + 62;
+    for (number, liar) in ["gb", "se", "ch"].into_iter().enumerate() {
+        let line = Cosignature::sign(old.checkpoint(), liar, late, &key(liar, "cosign")).unwrap();
+        old.add(line, &roster).unwrap();
+        let claim = Claim::Overdue { checkpoint: old.to_note(), receipt: receipt.clone() };
+        let file = Evidence::new(charter(&world), claim);
+        // By the count of the charter one may lie, by that of the record two.
+        let guilt = file.verify(Some(world.charter_digest()));
+        assert_eq!(guilt.is_ok(), number > 0);
+        assert_eq!(guilt.is_ok_and(|guilt| file.stands_in(&guilt, &roster)), number > 1);
+    }
 }
