@@ -110,10 +110,13 @@ fn list(report: &Report) -> String {
 }
 
 fn words(report: &Report) -> String {
-    let checked = format!(
+    let mut checked = format!(
         "{} entries, root {}, confirmed by checkpoints up to {}; {} signatures, notes, cosignatures and tiles checked",
         report.size, report.root, report.confirmed, report.checked
     );
+    if let Some(state) = report.state {
+        checked.push_str(&format!("; they fold to state {state}"));
+    }
     if report.is_clean() { format!("CLEAN {checked}") } else { format!("{}\n{checked}", list(report)) }
 }
 
@@ -133,6 +136,7 @@ fn data(report: &Report) -> Value {
         "root": report.root.to_string(),
         "charter": report.charter.map(|c| c.to_string()),
         "confirmed": report.confirmed,
+        "state": report.state.map(|digest| digest.to_string()),
         "voids": report.voids,
         "checked": report.checked,
         "findings": report.damages.iter().map(finding).collect::<Vec<_>>(),

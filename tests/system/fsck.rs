@@ -171,6 +171,28 @@ fn a_page_of_the_store_that_fell_is_named_and_what_no_other_copy_has_is_kept() {
 }
 
 #[test]
+fn a_kept_root_of_the_state_that_the_entries_do_not_give_is_named_and_computed_again() {
+    let (_dir, folders) = copies(&["gb", "it"]);
+    let (gb, it) = (&folders[0], folders[1].display().to_string());
+    let verified = crate::command::at(gb, "record verify", &["--json"]).exits(0).json();
+    let state = fsck(gb, &["--json"]).exits(0).json()["state"].clone();
+    assert_eq!(state, verified["state"], "all is in force, so both fold the same");
+    assert_eq!(state, fsck(Path::new(&it), &["--json"]).exits(0).json()["state"]);
+    // As this build would have kept it at that size.
+    let name = format!("root/{}/100", env!("CARGO_PKG_VERSION"));
+    let put = |name: &str, value: &str| {
+        let db = Connection::open(gb.join("store.db")).unwrap();
+        db.execute("insert or replace into meta values(?1, ?2)", params![name, value.as_bytes()]).unwrap();
+    };
+    for (name, value) in [(name.as_str(), "ab".repeat(32)), ("cosigned-lines", "12\nno line\n".to_owned())] {
+        put(name, &value);
+        fsck(gb, &[]).exits(1).says("DAMAGED").says(name);
+        fsck(gb, &["--rebuild", "--from", &it]).exits(0).says("CLEAN");
+    }
+    fsck(gb, &[]).exits(0).says(&format!("they fold to state {}", state.as_str().unwrap()));
+}
+
+#[test]
 fn published_tiles_in_which_a_bit_fell_are_named_wherever_they_are_and_written_again() {
     let (dir, folders) = copies(&["hub", "gb"]);
     let (hub, gb) = (&folders[0], folders[1].display().to_string());

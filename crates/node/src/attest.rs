@@ -78,9 +78,14 @@ impl Attesting {
     }
 }
 
+/// Name under which this build keeps the root of the state's map at a size.
+pub(crate) fn root_key(size: u64) -> String {
+    format!("root/{}/{size}", env!("CARGO_PKG_VERSION"))
+}
+
 /// This node's root at the state's size; computed once for each build, since a start folds the record again.
 fn own_root(store: &Store, state: &State) -> Result<(Digest, u32), NodeError> {
-    let key = format!("root/{}/{}", env!("CARGO_PKG_VERSION"), state.size);
+    let key = root_key(state.size);
     if let Some(root) = store.meta_text(&key)?.and_then(|text| text.parse().ok()) {
         return Ok((root, state.protocol));
     }

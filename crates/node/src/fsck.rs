@@ -1,24 +1,29 @@
 //! Checks a node's folder and makes a damaged mirror good again from another copy of the record.
 //!
 //! What is checked is in [`record::fsck`]; here is what reads it out of the store. A rebuild touches the entries, the
-//! two checkpoints and those that sealed changes of members, keys or hub, and nothing else. Keys, what was said and waits, sealed secrets, what left and above all the note of what this
-//! node cosigned stay as they are: a node that forgot what it cosigned could be made to cosign another history.
+//! two checkpoints and those that sealed changes of members, keys or hub, and drops kept roots of the state, which are
+//! computed again. Keys, what was said and waits, sealed secrets, what left and above all
+//! the note of what this node cosigned stay as they are: a node that forgot what it cosigned could be made to cosign
+//! another history.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use charter::Charter;
+use charter::{Charter, State};
 use record::fsck::{
     COSIGNED, Copy, Damage, Fault, Kept, Place, Refill, RefillError, Refilled, Report, Scan, compare,
 };
 use record::log::Cosigned;
 use record::member::SEAL;
-use record::{Bundle, Digest, Roster, SignedCheckpoint, SignedStatement};
+use record::{Bundle, Cosignature, Digest, Entry, Roster, SignedCheckpoint, SignedStatement};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use wire::api::Have;
 use wire::{HubClient, TlsIdentity};
 
+use crate::attest::root_key;
 use crate::keys::NodeKeys;
+use crate::peers::OWN_LINES;
 use crate::service::{in_use, lock};
 use crate::store::Store;
 use crate::{Config, NodeError};
@@ -65,6 +70,16 @@ fn examine(dir: &Path, against: Option<&mut dyn Copy>) -> Result<Report, NodeErr
     }
     if let Err(e) = statements(&db, &mut damages) {
         damages.push(Damage::at(Place::Store, Fault::Store(e.to_string())));
+    }
+    if let Err(e) = own_lines(&db, &mut damages) {
+        damages.push(Damage::at(Place::Store, Fault::Store(e.to_string())));
+    }
+    // What the entries mean is asked only where they are sound.
+    if report.first_bad_entry().is_none() {
+        match states(&db, &mut damages) {
+            Ok(state) => report.state = state,
+            Err(e) => damages.push(Damage::at(Place::Store, Fault::Store(e.to_string()))),
+        }
     }
     report.damages.extend(damages);
     if let Some(other) = against {
@@ -182,6 +197,43 @@ fn entry(db: &Connection, index: u64) -> rusqlite::Result<Option<Vec<u8>>> {
 fn count(db: &Connection) -> rusqlite::Result<u64> {
     let size: i64 = db.query_row("select coalesce(max(idx) + 1, 0) from entries", [], |row| row.get(0))?;
     Ok(u64::try_from(size).unwrap_or(0))
+}
+
+/// Folds the entries again; compares the roots of the state that this build kept, and gives the digest at the end.
+fn states(db: &Connection, damages: &mut Vec<Damage>) -> rusqlite::Result<Option<Digest>> {
+    let mut query = db.prepare("select key, value from meta where key >= 'root/' and key < 'root0'")?;
+    let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let kept: BTreeMap<String, Vec<u8>> = rows.collect::<rusqlite::Result<_>>()?;
+    let mut state = State::new();
+    each_entry(db, |_, bytes| {
+        let Ok(entry) = Entry::from_bytes(bytes) else { return };
+        state.apply(&entry);
+        // Those of another build are its own affair: what it kept is never read by this one.
+        let name = root_key(state.size);
+        let Some(value) = kept.get(&name) else { return };
+        let what = match state.map().map(|map| map.root().to_string()) {
+            Ok(root) if root.as_bytes() == value => return,
+            Ok(root) => format!("found `{}`, but the entries give {root}", value.escape_ascii()),
+            Err(e) => e.to_string(),
+        };
+        damages.push(kept_fault(&format!("note `{name}`"), what));
+    })?;
+    Ok(state.digest().ok())
+}
+
+/// The lines with which this node cosigned last.
+fn own_lines(db: &Connection, damages: &mut Vec<Damage>) -> rusqlite::Result<()> {
+    let Some(bytes) = meta(db, OWN_LINES)? else { return Ok(()) };
+    let text = String::from_utf8_lossy(&bytes);
+    let sound = text.split_once('\n').is_some_and(|(size, lines)| {
+        size.parse::<u64>().is_ok_and(|n| n.to_string() == size)
+            && lines.split_inclusive('\n').all(|line| Cosignature::from_line(line).is_ok())
+    });
+    if !sound {
+        let what = "expected a size and lines of cosignatures".to_owned();
+        damages.push(kept_fault(&format!("note `{OWN_LINES}`"), what));
+    }
+    Ok(())
 }
 
 /// Statements that wait for the record: form, signatures and the id under which they are kept.
@@ -353,6 +405,12 @@ fn refill(
         if damaged || kept.is_none_or(|note| note.checkpoint().size() > refilled.size) {
             tx.execute("delete from meta where key = ?1", [name])?;
         }
+    }
+    // They follow from the entries, and are computed again when they are asked for.
+    tx.execute("delete from meta where key >= 'root/' and key < 'root0'", [])?;
+    let lines = format!("note `{OWN_LINES}`");
+    if before.damages.iter().any(|d| matches!(&d.place, Place::Kept(name) if *name == lines)) {
+        tx.execute("delete from meta where key = ?1", [OWN_LINES])?;
     }
     for (size, note) in &refilled.seals {
         tx.execute(put, params![format!("{SEAL}{size}"), note.to_note().into_bytes()])?;

@@ -49,6 +49,8 @@ use wire::peer::{Checkpoints, Consistency, Highest};
 
 /// A member that the hub gives less than another member has, for this long, is starved of it, milliseconds.
 const STARVED: i64 = 15_000;
+/// Name of the value with the lines with which this node cosigned last.
+pub(crate) const OWN_LINES: &str = "cosigned-lines";
 /// A watch that is older than this is none, milliseconds.
 const WATCHED: i64 = 10 * 60_000;
 
@@ -205,7 +207,7 @@ impl Node {
         for line in lines {
             let _ = note.add(line, self.member.log.roster());
         }
-        if let Some(lines) = self.store.meta_text("cosigned-lines")?
+        if let Some(lines) = self.store.meta_text(OWN_LINES)?
             && let Some((size, lines)) = lines.split_once('\n')
             && size == note.checkpoint().size().to_string()
         {
@@ -222,7 +224,7 @@ impl Node {
     pub(crate) fn keep_lines(&self, lines: &[(u64, String)]) -> Result<(), NodeError> {
         let Some((size, _)) = lines.last() else { return Ok(()) };
         let mine: String = lines.iter().filter(|(s, _)| s == size).map(|(_, line)| line.as_str()).collect();
-        self.store.set_meta("cosigned-lines", format!("{size}\n{mine}").as_bytes())
+        self.store.set_meta(OWN_LINES, format!("{size}\n{mine}").as_bytes())
     }
 
     /// The latest checkpoints here, for another member.

@@ -182,6 +182,8 @@ pub struct Report {
     pub voids: u64,
     /// Signatures, notes, tiles and cosignatures that were checked.
     pub checked: u64,
+    /// Digest of the state that the entries fold to, where whoever checks knows what they mean.
+    pub state: Option<Digest>,
     /// Everything that is damaged, entries first, in order.
     pub damages: Vec<Damage>,
 }
@@ -409,6 +411,7 @@ impl Scan {
             confirmed,
             voids: self.voids,
             checked: self.checked,
+            state: None,
             damages: entries,
         }
     }
