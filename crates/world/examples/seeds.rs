@@ -9,11 +9,12 @@ use hpke::kem::XWing;
 use hpke::{Deserializable, OpModeR};
 use privacy::{Contribution, LocalRules};
 use record::canon;
-use record::{Digest, Entry, SignedStatement};
+use record::{Claim, Digest, Entry, Evidence, SignedStatement};
 use rounds::{Aggregator, Kind, RoundSeed, contribute};
+use targets::handed;
 use targets::{bound, kem, key, leaves, note, rounds_context, small_bundle, statements};
 use wire::api::{self, Cosign, Mail, Posted, Receipt, Refusal, Stored, Sync};
-use wire::{Frame, Place};
+use wire::{Frame, Place, peer};
 
 #[path = "../../../fuzz/targets.rs"]
 #[allow(dead_code)]
@@ -61,6 +62,12 @@ fn record_seeds() {
     put("checkpoint", "cosigned", &note);
     put("checkpoint", "alone", note.split_inclusive('\n').take(5).collect::<String>());
     put("cosignature", "gb", note.split_inclusive('\n').nth(5).unwrap());
+    let hybrid = handed::hybrid_note();
+    put("checkpoint", "hybrid", hybrid.to_note());
+    for line in hybrid.lines().filter(|line| ["gb", "witness.example/w1"].contains(&line.name())) {
+        let kind = if line.is_post_quantum() { "ml" } else { "ed" };
+        put("cosignature", &format!("hybrid-{}-{kind}", line.name().replace('/', "-")), line.to_line());
+    }
     for path in ["tile/0/000", "tile/2/x001/x234/067.p/5", "tile/entries/x012/345", "tile/0/000.p/4"] {
         put("tile_path", &path.replace('/', "_"), path);
     }
@@ -69,12 +76,6 @@ fn record_seeds() {
     let entries = leaves();
     put("tile", "entries", after(1, &record::tree::entry_bundle(entries.iter().map(Vec::as_slice)).unwrap()));
     put("bundle", "small", small_bundle().write().unwrap());
-    let lie =
-        record::Checkpoint::new("comity/stroke", targets::note().checkpoint().size(), Digest::of(b"lie"));
-    let claim = record::Claim::TwoRoots { one: note.clone(), other: lie.unwrap().sign(&key(1)).to_note() };
-    let evidence = record::Evidence::new(targets::small_charter(), claim);
-    evidence.verify(None).unwrap();
-    put("evidence", "two-roots", evidence.write().unwrap());
     put("keys", "key", key(1).public().to_string());
     put("keys", "key-bytes", key(1).public().as_bytes());
     put("keys", "signature", key(1).sign(b"x").to_string());
@@ -147,7 +148,8 @@ fn document_seeds() {
             charter += &format!("[[members.seats]]\nid = \"{id}-{role}\"\nrole = \"{role}\"\n");
         }
     }
-    put("charter", "three", charter);
+    put("charter", "three", &charter);
+    put("charter", "hybrid", hybrid_text(&charter));
     put("dictionary", "ist", include_str!("../../../studies/ist/dictionary.toml"));
     put("mapping", "ist", include_str!("../../../studies/ist/mapping.toml"));
     put("study", "aspirin", ASPIRIN);
@@ -155,6 +157,27 @@ fn document_seeds() {
     put("schedule", "ch", SCHEDULE);
     let rows = engine::generate::ist(&["NORW"], 1991);
     put("csv", "norway", rows.split_inclusive('\n').take(6).collect::<String>());
+}
+
+/// The same with keys of both kinds, a witness and groups.
+fn hybrid_text(charter: &str) -> String {
+    let mut text = String::new();
+    let mut seed = 0;
+    for line in charter.lines() {
+        text += &format!("{line}\n");
+        if line.starts_with("cosign = ") {
+            seed += 10;
+            let next = Digest::of(key(seed + 3).public().as_bytes());
+            text += &format!("cosign_ml = \"{}\"\nnext = \"{next}\"\n", handed::ml(seed + 4).public());
+            text += "endpoint = \"node.example:7443\"\n";
+        }
+    }
+    text + &format!(
+        "\n[[witnesses]]\nname = \"witness.example/w1\"\noperator = \"Witness\"\nkey = \"{}\"\nurl = \
+         \"https://witness.example\"\n\n[cosigning]\nscheme = \"hybrid\"\n[cosigning.groups]\nneed = 2\nof = \
+         [\"gb\", \"it\", {{ need = 1, of = [\"no\", \"witness.example/w1\"] }}]\n",
+        key(40).public()
+    )
 }
 
 /// What a party reads of a message to it.
@@ -207,8 +230,219 @@ fn round_seeds() {
     put("rounds", "opening", after(5, &opened(Kind::Opening, "se", "no", &opening.bytes)));
 }
 
+fn tree_of(leaves: &[Vec<u8>]) -> record::Tree {
+    record::Tree::from_leaf_hashes(leaves.iter().map(|leaf| record::tree::leaf_hash(leaf)))
+}
+
+/// A file of evidence of each kind.
+fn evidence_seeds() {
+    let sound = leaves();
+    let tree = tree_of(&sound);
+    let hub_note = |leaves: &[Vec<u8>]| {
+        let checkpoint =
+            record::Checkpoint::new("comity/stroke", leaves.len() as u64, tree_of(leaves).root()).unwrap();
+        checkpoint.sign(&key(1))
+    };
+    let last = |time: i64| {
+        let mut other = sound.clone();
+        other[3] = Entry::new(time, statements()[3].clone()).to_bytes();
+        other
+    };
+    let (other, back) = (last(targets::NOW + 60_000), last(targets::NOW));
+    let note = note();
+    let (shown, text) = (hub_note(&other), |leaf: &[u8]| String::from_utf8(leaf.to_vec()).unwrap());
+    let promise = |index, what: &[u8]| {
+        Receipt::sign(Digest::of(what), index, "comity/stroke", targets::NOW, &key(1)).unwrap()
+    };
+    let roster = record::Roster::of_charter(&targets::small_charter()).unwrap();
+    let mut late = note.without_cosignatures();
+    let seconds = (targets::NOW / 1000 + 600).unsigned_abs();
+    late.add(record::Cosignature::sign(late.checkpoint(), "gb", seconds, &key(11)).unwrap(), &roster)
+        .unwrap();
+    let mut given: Vec<Digest> = sound.iter().map(|leaf| record::tree::leaf_hash(leaf)).collect();
+    given[1] = Digest::of(b"something else");
+    let answer = record::evidence::Attested {
+        from: 0,
+        leaves: given,
+        member: "gb".into(),
+        origin: "comity/stroke".into(),
+        root: tree.root(),
+        size: 4,
+        signature: None,
+    };
+    let claims = [
+        ("two-roots", Claim::TwoRoots { one: note.to_note(), other: shown.to_note() }),
+        (
+            "two-histories",
+            Claim::TwoHistories {
+                larger: note.to_note(),
+                proof: tree.prove_consistency(3, 4).unwrap(),
+                root: tree.root_at(3).unwrap(),
+                smaller: hub_note(&other[1..]).to_note(),
+            },
+        ),
+        (
+            "backwards",
+            Claim::Backwards {
+                after: text(&back[3]),
+                before: text(&back[2]),
+                checkpoint: hub_note(&back).to_note(),
+                index: 2,
+                proof_after: tree_of(&back).prove_inclusion(3, 4).unwrap(),
+                proof_before: tree_of(&back).prove_inclusion(2, 4).unwrap(),
+            },
+        ),
+        (
+            "broken-promise",
+            Claim::BrokenPromise {
+                checkpoint: note.to_note(),
+                found: text(&sound[3]),
+                proof: tree.prove_inclusion(3, 4).unwrap(),
+                receipt: promise(3, b"promised"),
+            },
+        ),
+        ("overdue", Claim::Overdue { checkpoint: late.to_note(), receipt: promise(4, b"promised") }),
+        (
+            "wrong-entry",
+            Claim::WrongEntry {
+                answer: answer.sign(&key(10)).unwrap(),
+                index: 1,
+                leaf: record::tree::leaf_hash(&sound[1]),
+                proof: tree.prove_inclusion(1, 4).unwrap(),
+            },
+        ),
+    ];
+    for (name, claim) in claims {
+        put("evidence", name, Evidence::new(targets::small_charter(), claim).write().unwrap());
+    }
+}
+
+fn handed_seeds() {
+    let golden = |name: &str| {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../charter/tests/proofs");
+        std::fs::read(dir.join(name)).unwrap()
+    };
+    let (proof, snapshot) = (golden("attested.proof"), golden("attested.snapshot"));
+    let unpack = |magic, file: &[u8]| record::proof::unpack(magic, file, 1 << 20).unwrap();
+    put("proof", "content", after(b'c', &unpack(charter::proof::STUDY, &proof)));
+    put("proof", "file", after(b'f', &proof));
+    put("snapshot", "content", after(b'c', &unpack(charter::snapshot::FILE, &snapshot)));
+    put("snapshot", "file", after(b'f', &snapshot));
+    let (state, _) = charter::snapshot::verify(&snapshot, None).unwrap();
+    put("snapshot", "state", charter::snapshot::write(&state).unwrap());
+
+    let (leaves, note) = (leaves(), note());
+    let tree = tree_of(&leaves);
+    let id = statements()[3].id();
+    let receipt = record::CoseReceipt::issue("comity/stroke", &tree, 4, (3, id), &key(1)).unwrap();
+    put("cose", "third", receipt);
+    for old in [0, 2, 4] {
+        let body = record::witness::add_checkpoint(old, &note, &tree).unwrap();
+        put("witness", &format!("from-{old}"), body);
+    }
+    let lines: String = note.lines().map(record::Cosignature::to_line).collect();
+    put("answer", "lines", after(b'a', lines.as_bytes()));
+    let log_key = record::witness::log_verifier_key("comity/stroke", &key(1).public());
+    put("answer", "key", after(b'k', log_key.as_bytes()));
+    put("answer", "key-hex", after(b'k', key(1).public().to_string().as_bytes()));
+
+    let sign_offs = handed::sign_offs();
+    put("sign_off", "whole", after(b'b', &sign_offs[0].to_bytes()));
+    put("sign_off", "said", after(b's', sign_offs[1].bytes()));
+    let roster = record::Roster::of_charter(&targets::small_charter()).unwrap();
+    let all: Vec<Vec<u8>> = sign_offs.iter().map(SignedStatement::to_bytes).collect();
+    let opening = record::Opening::make(&all, &tree, &roster).unwrap();
+    put("opening", "second-term", canon::to_bytes(&opening).unwrap());
+    let next = node::term::Next {
+        federation: "stroke".into(),
+        hub: opening.hub.clone(),
+        address: opening.address.clone(),
+    };
+    put("next_hub", "second", serde_json::to_string_pretty(&next).unwrap());
+    member_seeds();
+
+    let hash = |leaf: &Vec<u8>| record::tree::leaf_hash(leaf);
+    let answer = record::evidence::Attested {
+        from: 1,
+        leaves: leaves[1..3].iter().map(hash).collect(),
+        member: "gb".into(),
+        origin: "comity/stroke".into(),
+        root: tree.root(),
+        size: 4,
+        signature: None,
+    };
+    let answer = answer.sign(&key(10)).unwrap();
+    put("peers", "entries", after(b'e', &peer::pack_entries(&answer, &leaves[1..3]).unwrap()));
+    let listed = peer::Listed { held: vec![peer::Held { id, since: targets::NOW }] };
+    let pending = peer::pack_pending(&listed, &[statements()[3].to_bytes()]).unwrap();
+    put("peers", "pending", after(b'p', &pending));
+    let checkpoints = peer::Checkpoints { cosigned: Some(note.to_note()), in_force: Some(note.to_note()) };
+    put("peers", "checkpoints", after(b'c', &canon::to_bytes(&checkpoints).unwrap()));
+    let proof = tree.prove_consistency(2, 4).unwrap();
+    let consistency = peer::Consistency { from: 2, proof, root: tree.root_at(2).unwrap(), to: 4 };
+    put("peers", "consistency", after(b'q', &canon::to_bytes(&consistency).unwrap()));
+    put("peers", "kept", after(b'k', &canon::to_bytes(&peer::Kept { id, recorded: false }).unwrap()));
+    let said = record::Disclosure::new("note/text", [5; 16], canon::Value::Str("a remark".into()));
+    put(
+        "peers",
+        "disclosed",
+        after(b'd', &canon::to_bytes(&peer::Disclosed { fields: vec![said] }).unwrap()),
+    );
+    let highest = peer::Highest {
+        member: "gb".into(),
+        nonce: Digest::of(b"asked now"),
+        origin: "comity/stroke".into(),
+        root: tree.root(),
+        signature: None,
+        size: 4,
+        term: 1,
+    };
+    put("peers", "highest", after(b'h', &canon::to_bytes(&highest.sign(&key(10)).unwrap()).unwrap()));
+
+    put("roster", "two", canon::to_bytes(&targets::small_charter()).unwrap());
+    put("roster", "hybrid", canon::to_bytes(&handed::hybrid_charter()).unwrap());
+}
+
+/// A member's part of the charter for the node key of the target, and the document made of it.
+fn member_seeds() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("node.key");
+    std::fs::write(&path, format!("comity-node-key/1 {}\n", "07".repeat(32))).unwrap();
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let keys = node::keys::NodeKeys::open(&path).unwrap();
+    let (sign, cosign, tls) = keys.public().unwrap();
+    let part = format!(
+        "[[members]]\nid = \"fr\"\nname = \"Unit fr\"\njurisdiction = \"FR\"\ncontrol = \"unit-fr\"\nsign = \
+         \"{sign}\"\ncosign = \"{cosign}\"\ncosign_ml = \"{}\"\ntls = \"{tls}\"\nnext = \"{}\"\nendpoint = \
+         \"node.example:7443\"\n[[members.seats]]\nid = \"fr-steward\"\nrole = \"steward\"\n",
+        keys.cosign_ml().public(),
+        Digest::of(key(3).public().as_bytes())
+    );
+    put("member", "part", after(b't', part.as_bytes()));
+    std::fs::write(dir.path().join("member.toml"), part).unwrap();
+    let document = node::members::Document::of(dir.path(), &Digest::of(b"the charter")).unwrap();
+    put("member", "document", after(b'd', &canon::to_bytes(&document).unwrap()));
+}
+
+/// Of each type the first statement that is valid in one of the frozen records.
+fn fold_seeds() {
+    let mut known = std::collections::BTreeSet::new();
+    for (record, text) in handed::RECORDS.iter().enumerate() {
+        for (at, (entry, valid)) in handed::frozen(text).into_iter().enumerate() {
+            let kind = entry.signed.statement().r#type.clone();
+            let Ok(at) = u8::try_from(at) else { break };
+            if valid && known.insert(kind.clone()) {
+                put("fold", &kind, [&[record as u8, at], entry.signed.bytes()].concat());
+            }
+        }
+    }
+}
+
 fn main() {
     record_seeds();
+    evidence_seeds();
+    handed_seeds();
+    fold_seeds();
     wire_seeds();
     document_seeds();
     round_seeds();
