@@ -218,6 +218,13 @@ pub fn member(data: &[u8]) -> bool {
     sign.is_some_and(|key: record::PublicKey| key.verify_strict(&said, &document.consent).is_ok())
 }
 
+/// Read, written and read again it is the same; a field that is not there may be written as `null`.
+fn again<T: serde::de::DeserializeOwned + serde::Serialize>(data: &[u8]) -> Option<T> {
+    let read: T = canon::from_bytes_limit(data, wire::api::MAX_ANSWER).ok()?;
+    let written = canon::to_bytes(&read).expect("what was read can be written");
+    same::<T>(&written)
+}
+
 /// What members say to each other: the first byte says what.
 pub fn peers(data: &[u8]) -> bool {
     let Some((kind, bytes)) = data.split_first() else { return false };
@@ -234,11 +241,11 @@ pub fn peers(data: &[u8]) -> bool {
             assert_eq!(peer::pack_pending(&listed, &statements).expect("canonical"), bytes);
             true
         }
-        b'c' => same::<Checkpoints>(bytes).is_some(),
-        b'q' => same::<Consistency>(bytes).is_some(),
-        b'k' => same::<Kept>(bytes).is_some(),
-        b'd' => same::<Disclosed>(bytes).is_some(),
-        b'h' => same::<Highest>(bytes).is_some_and(|said| {
+        b'c' => again::<Checkpoints>(bytes).is_some(),
+        b'q' => again::<Consistency>(bytes).is_some(),
+        b'k' => again::<Kept>(bytes).is_some(),
+        b'd' => again::<Disclosed>(bytes).is_some(),
+        b'h' => again::<Highest>(bytes).is_some_and(|said| {
             let nonce = Digest::of(b"asked now");
             let held = said.verify(&key(10).public(), &nonce).is_ok();
             assert!(!held || (said.size, said.term) == (4, 1), "a number that `gb` never signed");

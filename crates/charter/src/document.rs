@@ -195,7 +195,17 @@ impl Charter {
             document.error(&e.span().unwrap_or(0..0), found, "a charter as the guide describes")
         })?;
         charter.fault().map_or(Ok(()), |fault| Err(document.place_fault(fault)))?;
+        charter.of_record().map_or(Ok(()), |fault| Err(document.place_fault(fault)))?;
         Ok(charter)
+    }
+
+    /// What the record room refuses of it, whose rules are its own: else it would be void only when it is proposed.
+    fn of_record(&self) -> Option<Fault> {
+        let refused = match record::canon::to_value(self) {
+            Ok(value) => record::Roster::of_charter(&value).err()?.to_string(),
+            Err(e) => e.to_string(),
+        };
+        broken(&[], refused, "members, witnesses and groups that the record can count")
     }
 
     /// Checks the rules that a charter's parts owe each other; with the text that it was read from, places them.

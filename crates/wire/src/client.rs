@@ -3,8 +3,8 @@
 use std::error::Error as StdError;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use rustls::{AlertDescription, CertificateError, Error as TlsError};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::api::Refusal;
 use crate::error::WireError;
@@ -67,7 +68,12 @@ pub struct Client {
     shown: Arc<str>,
     me: PublicKey,
     counters: Arc<Counters>,
+    alert: Alert,
 }
+
+/// The last fault of TLS that a connection was ended with. One that is refused by the peer is refused after it was
+/// opened, and then the pool may say no more than that it was not ready.
+type Alert = Arc<Mutex<Option<TlsError>>>;
 
 impl Client {
     /// A client of the peer at `addr` (host:port) that must hold the TLS key `expected`. Opens nothing yet.
@@ -91,14 +97,16 @@ impl Client {
         let shown = proxy.map_or_else(|| addr.to_owned(), |proxy| format!("{addr} through proxy {proxy}"));
         let counters = Arc::new(Counters::default());
         let addr: Arc<str> = Arc::from(addr);
+        let alert = Alert::default();
         let way = Way {
+            alert: Arc::clone(&alert),
             tls: TlsConnector::from(Arc::new(identity.client_config(expected)?)),
             addr: Arc::clone(&addr),
             proxy: proxy.cloned(),
             counters: Arc::clone(&counters),
         };
         let pool = line::pool(way, IDLE, MAX_IDLE);
-        Ok(Self { pool, addr, shown: Arc::from(shown), me: identity.public_key(), counters })
+        Ok(Self { pool, addr, shown: Arc::from(shown), me: identity.public_key(), counters, alert })
     }
 
     /// host:port of the peer.
@@ -149,6 +157,10 @@ impl Client {
                     millis: u64::try_from(within.as_millis()).unwrap_or(u64::MAX),
                 })
             });
+            let alert = self.alert.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let (Err(WireError::Broken { .. }), Some(tls)) = (&outcome, alert) {
+                return Err(tls_fault(&self.shown, self.me, &tls));
+            }
             match outcome {
                 Err(WireError::Broken { .. }) if !broken => broken = true,
                 Err(WireError::Refused { status: 429, .. }) if !patience.as_slice().is_empty() => {
@@ -245,6 +257,7 @@ struct Way {
     addr: Arc<str>,
     proxy: Option<Proxy>,
     counters: Arc<Counters>,
+    alert: Alert,
 }
 
 impl Dial for Way {
@@ -260,7 +273,7 @@ impl Dial for Way {
         };
         let name = ServerName::try_from(NAME)?;
         match (self.tls.connect(name, socket).await, &self.proxy) {
-            (Ok(tls), _) => Ok(Line::new(tls)),
+            (Ok(tls), _) => Ok(Line::new(Heard { tls, alert: Arc::clone(&self.alert) })),
             (Err(e), Some(proxy)) if e.get_ref().is_none_or(|inner| !inner.is::<TlsError>()) => {
                 Err(proxy.cut(&self.addr, &e).into())
             }
@@ -279,6 +292,42 @@ impl Way {
         prompt(&tcp)?;
         self.counters.connections.fetch_add(1, Ordering::Relaxed);
         Ok(Counted { tcp, counters: Arc::clone(&self.counters) })
+    }
+}
+
+/// A TLS stream that remembers why it was ended.
+struct Heard {
+    tls: TlsStream<Counted>,
+    alert: Alert,
+}
+
+impl AsyncRead for Heard {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.tls).poll_read(cx, buf);
+        if let Poll::Ready(Err(e)) = &polled
+            && let Some(tls) = e.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>())
+        {
+            *self.alert.lock().unwrap_or_else(PoisonError::into_inner) = Some(tls.clone());
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Heard {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.tls).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tls).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tls).poll_shutdown(cx)
     }
 }
 
