@@ -321,10 +321,15 @@ impl Actor {
         Ok(())
     }
 
-    /// The hub that it asks: no further than the one after its term, which knows how that term ended.
+    /// The hub that it asks: no further than the one after its term, which knows how that term ended. While it has fewer
+    /// entries than it cosigned, since its copy is an old one, the hub of that term: it may be the only one to have them,
+    /// and no other can begin without them.
     fn asks(&self) -> usize {
-        let term = self.machine.as_ref().map_or(0, |m| m.log.roster().term) as usize;
-        self.hub.min(term)
+        let machine = self.machine.as_ref();
+        let term = machine.map_or(0, |m| m.log.roster().term) as usize;
+        let forgot = machine
+            .is_some_and(|m| m.cosigned.is_some_and(|c| c.term as usize == term && c.size > m.log.size()));
+        if forgot { self.hub.min(term.saturating_sub(1)) } else { self.hub.min(term) }
     }
 
     fn ask(&self, again: bool, out: &mut Out) {
