@@ -72,6 +72,14 @@ fn what_was_in_force_before_two_histories_parted_stays() {
     holds(7971);
 }
 
+/// Found by a storm: a restored member remembered its own sign-off, and with it a claim to an entry that nobody but the old
+/// hub had any more; it asked the next hub alone, which could not begin without it.
+#[test]
+fn a_restored_member_gets_what_it_cosigned_from_the_hub_that_has_it() {
+    let outcome = holds(9613);
+    assert_eq!((outcome.restores, outcome.handovers), (1, 1), "the storm is another one: find it again");
+}
+
 #[test]
 fn a_member_whose_new_key_is_not_in_force_yet_signs_off_with_both() {
     [1646, 3075, 5286].into_iter().for_each(|seed| drop(holds(seed)));

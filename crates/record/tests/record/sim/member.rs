@@ -321,15 +321,10 @@ impl Actor {
         Ok(())
     }
 
-    /// The hub that it asks: no further than the one after its term, which knows how that term ended. While it has fewer
-    /// entries than it cosigned, since its copy is an old one, the hub of that term: it may be the only one to have them,
-    /// and no other can begin without them.
+    /// The hub that it asks: no further than the one after its term, which knows how that term ended.
     fn asks(&self) -> usize {
-        let machine = self.machine.as_ref();
-        let term = machine.map_or(0, |m| m.log.roster().term) as usize;
-        let forgot = machine
-            .is_some_and(|m| m.cosigned.is_some_and(|c| c.term as usize == term && c.size > m.log.size()));
-        if forgot { self.hub.min(term.saturating_sub(1)) } else { self.hub.min(term) }
+        let term = self.machine.as_ref().map_or(0, |m| m.log.roster().term) as usize;
+        self.hub.min(term)
     }
 
     fn ask(&self, again: bool, out: &mut Out) {
@@ -339,6 +334,13 @@ impl Actor {
         // A poll that ran out is answered with what there is.
         let waits = again && sealed < size;
         out.push((Party::Hub(self.asks()), Message::Sync { size, root, sealed, waits }));
+        // With fewer entries than it cosigned, since its copy is an old one, it asks the hub of that term too: that may be
+        // the only one to have them, and no other can begin without them.
+        let term = machine.log.roster().term;
+        let ended = term.saturating_sub(1) as usize;
+        if machine.cosigned.is_some_and(|c| c.term == term && c.size > size) && ended != self.asks() {
+            out.push((Party::Hub(ended), Message::Sync { size, root, sealed, waits }));
+        }
     }
 
     fn word(&self, asks: bool) -> Word {
