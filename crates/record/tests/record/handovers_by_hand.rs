@@ -1,32 +1,14 @@
 //! Hand-overs by hand, with members' own machines: what happens between two of them.
 
-use std::convert::Infallible;
-
 use record::roster::OPEN;
 use record::{
-    Checkpoint, Entry, HubInfo, Log, Member, Opening, SecretKey, Shelf, SignedCheckpoint, SignedStatement,
-    Tree,
+    Checkpoint, Entry, HubInfo, Log, Member, Opening, SecretKey, SignedCheckpoint, SignedStatement, Tree,
 };
 
 use crate::federation::{HUB, World, key, public, statement, vote};
+use crate::members::Nowhere;
 
 const FOUR: [&str; 4] = ["gb", "it", "ch", "se"];
-
-/// A shelf that keeps nothing.
-struct Nowhere;
-
-impl Shelf for Nowhere {
-    type Error = Infallible;
-    fn keep_entries(&mut self, _: u64, _: &[Vec<u8>], _: &str) -> Result<(), Infallible> {
-        Ok(())
-    }
-    fn cut_entries(&mut self, _: u64) -> Result<(), Infallible> {
-        Ok(())
-    }
-    fn keep_note(&mut self, _: &str, _: &str) -> Result<(), Infallible> {
-        Ok(())
-    }
-}
 
 fn hub(name: &str) -> HubInfo {
     HubInfo {

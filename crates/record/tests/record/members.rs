@@ -9,7 +9,7 @@ use record::{Digest, Entry, Member, Shelf};
 use crate::federation::{World, signed, text, vote};
 
 /// A shelf that keeps nothing.
-struct Nowhere;
+pub struct Nowhere;
 
 impl Shelf for Nowhere {
     type Error = Infallible;
